@@ -1,0 +1,1 @@
+"""Detection as pure computation: arrays in, arrays out, no I/O and no clock."""

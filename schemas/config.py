@@ -1,0 +1,224 @@
+"""The configuration file as typed, closed structs: every key, its default and what it is for.
+
+The docs page `docs/configuration.md` is generated from this module. An attribute's comment in the form of
+`Annotated[..., Meta(description=...)]` is its documentation.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, Struct, field
+
+Ms = Annotated[int, Meta(ge=0, le=366 * 86_400_000)]
+Positive = Annotated[int, Meta(ge=1)]
+Port = Annotated[int, Meta(ge=0, le=65_535)]
+Name = Annotated[str, Meta(min_length=1, max_length=249, pattern=r"^[A-Za-z0-9._-]+$")]
+Text = Annotated[str, Meta(min_length=1)]
+
+
+class Section(Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A part of the file; an unknown key in it is an error."""
+
+
+class Kafka(Section, frozen=True):
+    """How to reach Kafka."""
+
+    bootstrap_servers: Annotated[Text, Meta(description="Comma-separated host:port.")] = "127.0.0.1:9092"
+    client_id: Annotated[Name, Meta(description="Name shown in the broker's logs and quotas.")] = "tocsin"
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = "PLAINTEXT"
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "PLAIN"
+    sasl_username: str = ""
+    sasl_password: Annotated[str, Meta(description="Use ${ENV} or sasl_password_file.")] = ""
+    ssl_cafile: Annotated[str, Meta(description="CA certificates (PEM); the system's when empty.")] = ""
+    ssl_certfile: str = ""
+    ssl_keyfile: str = ""
+
+
+class Topic(Section, frozen=True):
+    """A topic that `tocsin topics create` makes when it is missing."""
+
+    name: Name
+    partitions: Positive = 8
+    retention_ms: Annotated[int, Meta(ge=-1, description="-1 keeps for ever.")] = 7 * 86_400_000
+    compacted: bool = False
+
+
+class Input(Section, frozen=True):
+    """A topic with telemetry and the format of its messages."""
+
+    topic: Name = "telemetry"
+    format: Annotated[Text, Meta(description="Name of an entry point in the group tocsin.formats.")] = "auto"
+    options: Annotated[dict[str, Any], Meta(description="Options of the format.")] = {}
+    partitions: Annotated[Positive, Meta(description="Used when tocsin creates the topic.")] = 64
+
+
+class Topics(Section, frozen=True):
+    """Names of the topics that Tocsin writes."""
+
+    anomalies: Topic = Topic(name="tocsin.anomalies", partitions=8, retention_ms=30 * 86_400_000)
+    scores: Topic = Topic(name="tocsin.scores", partitions=8, retention_ms=86_400_000)
+    deadletters: Topic = Topic(name="tocsin.deadletters", partitions=1, retention_ms=14 * 86_400_000)
+    replication_factor: Annotated[int, Meta(ge=1, le=16, description="Of topics that tocsin creates.")] = 1
+
+
+class Worker(Section, frozen=True):
+    """The process that scores."""
+
+    group_id: Annotated[Name, Meta(description="Consumer group; also the prefix of transactional ids.")] = (
+        "tocsin-worker"
+    )
+    batch_interval_ms: Annotated[
+        Ms, Meta(description="A partition commits about this often; smaller is sooner, larger is cheaper.")
+    ] = 100
+    max_batch_messages: Annotated[Positive, Meta(description="Most messages in one transaction.")] = 5000
+    max_batch_samples: Annotated[
+        Positive,
+        Meta(description="A batch is scored in slices of this size, so that heartbeats are not late."),
+    ] = 200_000
+    fetch_max_bytes: Annotated[Positive, Meta(description="Most bytes of one fetch of one partition.")] = (
+        4 * 1024 * 1024
+    )
+    transaction_timeout_ms: Annotated[
+        Ms, Meta(description="The broker aborts a transaction older than this: above any pause of a worker.")
+    ] = 60_000
+    session_timeout_ms: Annotated[
+        Ms, Meta(description="A worker silent for this long loses its partitions.")
+    ] = 30_000
+    rebalance_timeout_ms: Annotated[
+        Ms, Meta(description="Time to finish the open batch when partitions move.")
+    ] = 30_000
+    start_from: Annotated[
+        Literal["earliest", "latest"], Meta(description="Where a group without committed offsets begins.")
+    ] = "earliest"
+    emit_scores: Annotated[
+        Literal["all", "alerts", "none"],
+        Meta(description="Which samples go to the scores topic, and so to ClickHouse."),
+    ] = "all"
+
+
+class Admission(Section, frozen=True):
+    """What is let into the engine (see docs/architecture.md)."""
+
+    max_future_ms: Annotated[
+        Ms, Meta(description="A sample further ahead of Kafka's timestamp than this is a dead letter.")
+    ] = 600_000
+    allowed_lateness_ms: Annotated[
+        Ms, Meta(description="Hold samples this long in event time to put them in order; 0 holds nothing.")
+    ] = 0
+    max_series_per_partition: Annotated[
+        Positive, Meta(description="Beyond it the least recently seen series is forgotten.")
+    ] = 100_000
+    max_series_per_metric: Annotated[Positive, Meta(description="The same, for one metric name.")] = 100_000
+    max_message_bytes: Positive = 8 * 1024 * 1024
+
+
+class DetectorConfig(Section, frozen=True):
+    """One detector of the ensemble."""
+
+    name: Annotated[Text, Meta(description="Name of an entry point in the group tocsin.detectors.")]
+    params: Annotated[dict[str, Any], Meta(description="Parameters of the detector.")] = {}
+    weight: Annotated[float, Meta(ge=0, le=1, description="0 lets it score without alerting.")] = 1.0
+
+
+class Engine(Section, frozen=True):
+    """Detection: one configuration for every series."""
+
+    detectors: list[DetectorConfig] = field(default_factory=lambda: [DetectorConfig(name="robust")])
+    window: Annotated[
+        int,
+        Meta(ge=16, le=4096, description="Newest samples kept of each series, for windows and explanations."),
+    ] = 128
+    alert_budget: Annotated[
+        float,
+        Meta(gt=0, le=1000, description="False alarms per series per day that you are willing to read."),
+    ] = 0.05
+    warm_up_samples: Annotated[
+        int, Meta(ge=8, le=100_000, description="No alert before a series has this many samples.")
+    ] = 64
+    level_half_life_samples: Annotated[
+        float, Meta(gt=0, le=10_000, description="Half-life of the smoothing that turns score into level.")
+    ] = 5.0
+    close_after_samples: Annotated[
+        int, Meta(ge=1, le=10_000, description="An anomaly closes after this many quiet samples.")
+    ] = 5
+    max_duration_samples: Annotated[
+        int,
+        Meta(ge=2, le=1_000_000, description="An anomaly this long is the new normal: it closes as a shift."),
+    ] = 256
+    update_every_samples: Annotated[
+        int, Meta(ge=1, description="An open anomaly is told again at most this often.")
+    ] = 64
+    seed: int = 1
+
+
+class ClickHouse(Section, frozen=True):
+    """Where scores and anomalies are stored."""
+
+    enabled: bool = True
+    dsn: Annotated[
+        str, Meta(description="chdb:///path opens the embedded engine (one process only); wins over host.")
+    ] = ""
+    host: Text = "127.0.0.1"
+    port: Port = 8123
+    secure: bool = False
+    username: str = "default"
+    password: Annotated[str, Meta(description="Use ${ENV} or password_file.")] = ""
+    database: Annotated[Text, Meta(pattern=r"^[A-Za-z_][A-Za-z0-9_]*$")] = "tocsin"
+    telemetry_ttl_days: Positive = 90
+    anomalies_ttl_days: Positive = 730
+
+
+class Sink(Section, frozen=True):
+    """The process that writes to ClickHouse."""
+
+    group_id: Name = "tocsin-sink"
+    batch_interval_ms: Annotated[Ms, Meta(description="An insert at least this often while rows come.")] = (
+        1000
+    )
+    max_batch_rows: Annotated[
+        int, Meta(ge=1, le=900_000, description="Below a million: larger is not atomic.")
+    ] = 200_000
+    retry_max_ms: Annotated[Ms, Meta(description="Longest pause between tries while ClickHouse is away.")] = (
+        15_000
+    )
+
+
+class Metrics(Section, frozen=True):
+    """The Prometheus endpoint of each process."""
+
+    host: Text = "127.0.0.1"
+    worker_port: Annotated[Port, Meta(description="0 takes any free port.")] = 9108
+    sink_port: Port = 9109
+
+
+class Snapshots(Section, frozen=True):
+    """Where the state of partitions is kept."""
+
+    url: Annotated[Text, Meta(description="An fsspec URL: a folder or an object store.")] = (
+        ".tocsin/snapshots"
+    )
+    every_ms: Ms = 300_000
+
+
+class Log(Section, frozen=True):
+    """Log lines on standard error."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["console", "json"] = "console"
+
+
+class Config(Section, frozen=True):
+    """The whole file."""
+
+    kafka: Kafka = Kafka()
+    inputs: Annotated[list[Input], Meta(min_length=1)] = field(default_factory=lambda: [Input()])
+    topics: Topics = Topics()
+    worker: Worker = Worker()
+    admission: Admission = Admission()
+    engine: Engine = field(default_factory=Engine)
+    clickhouse: ClickHouse = ClickHouse()
+    sink: Sink = Sink()
+    metrics: Metrics = Metrics()
+    snapshots: Snapshots = Snapshots()
+    log: Log = Log()
