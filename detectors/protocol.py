@@ -18,20 +18,20 @@ State = dict[str, NDArray[Any]]
 
 
 class Samples(NamedTuple):
-    """A batch as the engine takes it: sample *i* belongs to ``series[index[i]]``.
+    """A batch as the engine takes it: sample *i* belongs to ``series[series_index[i]]``.
 
     ``series`` is a dictionary of canonical texts, in which a text may stand twice; values are finite, or
     NaN for a gap.
     """
 
     series: Sequence[str]
-    index: I64
+    series_index: I64
     ts_ms: I64
     values: F64
 
 
 class Scored(NamedTuple):
-    """What the engine made of a batch, each array of length *n*; ``series`` and ``index`` as in `Samples`.
+    """What the engine made of a batch, each array of length *n*; ``series`` and ``series_index`` as in `Samples`.
 
     ``state`` holds `schemas.score.SampleState`; ``anomaly_started_ms`` is the start of the anomaly that was
     open when the sample had been seen, 0 where none was. With a lateness allowed, samples come out later
@@ -39,7 +39,7 @@ class Scored(NamedTuple):
     """
 
     series: Sequence[str]
-    index: I64
+    series_index: I64
     ts_ms: I64
     values: F64
     score: F32
