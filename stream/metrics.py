@@ -1,0 +1,197 @@
+"""Every Prometheus metric of Tocsin, declared once; `python -m stream.metrics` writes docs/metrics.md.
+
+A process makes one of the metric sets with a registry of its own (no global state) and serves it with
+`serve`. Label sets are bounded: by the assigned partitions, the reasons, the kinds and the states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Final, Literal, NamedTuple
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+
+DOCS: Final = Path("docs/metrics.md")
+
+PARTITION: Final = ("topic", "partition")
+SECONDS: Final = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+
+
+class Spec(NamedTuple):
+    """A metric before it has a registry."""
+
+    kind: Literal["counter", "gauge", "histogram"]
+    name: str
+    help: str
+    labels: Sequence[str] = ()
+    buckets: Sequence[float] = SECONDS
+
+    def exposed_name(self) -> str:
+        return f"{self.name}_total" if self.kind == "counter" else self.name
+
+
+MESSAGES: Final = Spec("counter", "tocsin_messages", "Messages consumed and committed.", PARTITION)
+SAMPLES: Final = Spec(
+    "counter",
+    "tocsin_samples",
+    "Samples by what became of them (scored, warming_up, gap, late, duplicate), committed.",
+    (*PARTITION, "state"),
+)
+DEAD_LETTERS: Final = Spec(
+    "counter", "tocsin_dead_letters", "Messages, or parts of messages, set aside.", (*PARTITION, "reason")
+)
+EVENTS: Final = Spec(
+    "counter", "tocsin_anomaly_events", "Anomaly events committed, by kind and status.", ("kind", "status")
+)
+LAG: Final = Spec("gauge", "tocsin_lag_messages", "Messages that wait in the partition.", PARTITION)
+BATCH_SECONDS: Final = Spec(
+    "histogram", "tocsin_batch_seconds", "From the first message of a batch fetched to its commit."
+)
+TRANSACTION_SECONDS: Final = Spec(
+    "histogram", "tocsin_transaction_seconds", "From begin to commit of a transaction."
+)
+DELAY_SECONDS: Final = Spec(
+    "histogram",
+    "tocsin_delay_seconds",
+    "From Kafka's timestamp of the oldest message of a batch to the commit of its events.",
+)
+STEP_SECONDS: Final = Spec(
+    "counter", "tocsin_step_seconds", "Time spent by step: decode, engine, encode.", ("step",)
+)
+DETECTOR_SECONDS: Final = Spec(
+    "counter",
+    "tocsin_detector_seconds",
+    "Time spent in each detector, where the engine tells.",
+    ("detector",),
+)
+ACTIVE_SERIES: Final = Spec("gauge", "tocsin_active_series", "Series that have state.", PARTITION)
+EVICTED: Final = Spec(
+    "counter", "tocsin_evicted_series", "Series forgotten because there were too many.", PARTITION
+)
+OPEN_ANOMALIES: Final = Spec("gauge", "tocsin_open_anomalies", "Anomalies that are open.", PARTITION)
+PARTITION_STATE: Final = Spec(
+    "gauge",
+    "tocsin_partition_state",
+    "1 for the state that the partition is in (assigned, fencing, restoring, replaying, running, recovering, "
+    "paused, stopped), 0 for the others.",
+    (*PARTITION, "state"),
+)
+RESTARTS: Final = Spec(
+    "counter", "tocsin_partition_recoveries", "Times a partition went back to its last commit.", PARTITION
+)
+REBALANCES: Final = Spec("counter", "tocsin_rebalances", "Times partitions were taken, by how.", ("how",))
+
+SINK_ROWS: Final = Spec("counter", "tocsin_sink_rows", "Rows that ClickHouse acknowledged.", ("table",))
+SINK_INSERT_SECONDS: Final = Spec(
+    "histogram", "tocsin_sink_insert_seconds", "Time of an insert that succeeded.", ("table",)
+)
+SINK_FAILURES: Final = Spec(
+    "counter", "tocsin_sink_insert_failures", "Inserts that failed and are tried again."
+)
+SINK_UP: Final = Spec("gauge", "tocsin_sink_clickhouse_up", "1 while ClickHouse takes inserts.")
+SINK_LAG: Final = Spec("gauge", "tocsin_sink_lag_messages", "Messages that wait in the partition.", PARTITION)
+SINK_UNREADABLE: Final = Spec(
+    "counter",
+    "tocsin_sink_unreadable_messages",
+    "Messages of ours that could not be read, skipped.",
+    ("topic",),
+)
+
+SETS: Final[dict[str, list[Spec]]] = {
+    "worker": [
+        MESSAGES,
+        SAMPLES,
+        DEAD_LETTERS,
+        EVENTS,
+        LAG,
+        BATCH_SECONDS,
+        TRANSACTION_SECONDS,
+        DELAY_SECONDS,
+        STEP_SECONDS,
+        DETECTOR_SECONDS,
+        ACTIVE_SERIES,
+        EVICTED,
+        OPEN_ANOMALIES,
+        PARTITION_STATE,
+        RESTARTS,
+        REBALANCES,
+    ],
+    "sink": [SINK_ROWS, SINK_INSERT_SECONDS, SINK_FAILURES, SINK_UP, SINK_LAG, SINK_UNREADABLE],
+}
+
+
+class Metrics:
+    """The metrics of one process, by their `Spec`: ``metrics.counter(MESSAGES, topic, 0).inc()``."""
+
+    def __init__(self, process: str) -> None:
+        """Declare the metrics of ``process``, a key of `SETS`."""
+        self.registry = CollectorRegistry()
+        makers: dict[str, Any] = {"counter": Counter, "gauge": Gauge, "histogram": Histogram}
+        self._made: dict[Spec, Any] = {}
+        for spec in SETS[process]:
+            options = {"buckets": spec.buckets} if spec.kind == "histogram" else {}
+            self._made[spec] = makers[spec.kind](
+                spec.name, spec.help, spec.labels, registry=self.registry, **options
+            )
+
+    def counter(self, spec: Spec, *labels: object) -> Counter:
+        """A counter; keep the result where it is needed often, the look-up takes a microsecond."""
+        found: Counter = self._find(spec, labels)
+        return found
+
+    def gauge(self, spec: Spec, *labels: object) -> Gauge:
+        found: Gauge = self._find(spec, labels)
+        return found
+
+    def histogram(self, spec: Spec, *labels: object) -> Histogram:
+        found: Histogram = self._find(spec, labels)
+        return found
+
+    def forget(self, spec: Spec, *labels: object) -> None:
+        """Drop a gauge of a partition that has moved away, or two workers would report it."""
+        metric = self._made[spec]
+        metric.remove_by_labels(dict(zip(spec.labels, map(str, labels), strict=False)))
+
+    def _find(self, spec: Spec, labels: tuple[object, ...]) -> Any:
+        metric = self._made[spec]
+        return metric.labels(*map(str, labels)) if spec.labels else metric
+
+
+class Endpoint:
+    """A running HTTP endpoint with ``/metrics``."""
+
+    def __init__(self, metrics: Metrics, host: str, port: int) -> None:
+        self._server, self._thread = start_http_server(port, host, metrics.registry)
+        self.url = f"http://{host}:{self._server.server_port}/metrics"
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+        self._thread.join()
+
+
+def page() -> str:
+    """The text of docs/metrics.md."""
+    lines = [
+        "# Metrics",
+        "",
+        "Written by `python -m stream.metrics` from `stream/metrics.py`; do not edit.",
+        "Each process serves its own on `/metrics` (`metrics.worker_port`, `metrics.sink_port`).",
+    ]
+    for process, specs in SETS.items():
+        lines += [
+            "",
+            f"## `tocsin {process}`",
+            "",
+            "| metric | type | labels | meaning |",
+            "|---|---|---|---|",
+        ]
+        for spec in specs:
+            labels = ", ".join(f"`{label}`" for label in spec.labels)
+            lines.append(f"| `{spec.exposed_name()}` | {spec.kind} | {labels} | {spec.help} |")
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    DOCS.write_text(page(), encoding="utf-8")
