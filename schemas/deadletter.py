@@ -19,6 +19,7 @@ class Reason(enum.StrEnum):
     NOT_FINITE = "not_finite"  # infinity, or a number beyond float64
     BAD_TIMESTAMP = "bad_timestamp"
     TOO_FAR_AHEAD = "too_far_ahead"  # further in the future than admission.max_future_ms
+    TOO_LATE = "too_late"  # a timeslice row of a minute that has been told already
     BAD_SERIES = "bad_series"  # no name, too long, or labels that do not parse
     BAD_SHAPE = "bad_shape"  # arrays of unequal length, an index out of range
     BAD_VERSION = "bad_version"
@@ -27,9 +28,10 @@ class Reason(enum.StrEnum):
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     """One record of `tocsin.deadletters`, MessagePack; keyed by ``topic/partition/offset``.
 
-    ``position`` is the sample's place in a message of many (null when the whole message is meant);
-    ``raw`` is the whole message as it came. It is written in the transaction that commits the offset past
-    the message, so each one is there exactly once.
+    ``position`` is the sample's place in a message of many, null when the whole message is meant. ``raw`` is
+    the message as it came, or the part at ``position`` (of a columnar batch, that sample as JSON); beyond
+    8 MiB it is cut, and ``error`` says so. It is written in the transaction that commits the offset past the
+    message, so each one is there exactly once.
     """
 
     topic: str
