@@ -1,0 +1,208 @@
+"""Episodes: one anomaly from open to close, instead of a run of flagged samples."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from detectors.ensemble import Verdict
+from detectors.protocol import F32, F64, I64, Bools, State
+from detectors.rows import Rows, grown
+from schemas.config import Engine
+
+OPEN, UPDATE, CLOSE = 1, 2, 3
+SPIKE, DIP, SHIFT, PATTERN = 1, 2, 3, 4
+
+EPISODE: Final = np.dtype(
+    [
+        ("open", "u4"),
+        ("revision", "u4"),
+        ("samples", "u4"),
+        ("quiet", "u4"),  # samples in a row below the lower threshold
+        ("told", "u4"),  # samples since the last revision
+        ("above", "u4"),  # hot samples above and below the expected value
+        ("below", "u4"),
+        ("outside", "u4"),  # hot samples outside the band
+        ("started_ms", "i8"),
+        ("hot_ms", "i8"),  # newest hot sample
+        ("peak", "f4"),
+        ("lower", "f4"),  # the band when it began: what was normal
+        ("upper", "f4"),
+        ("expected", "f4"),
+    ]
+)
+
+TOLD: Final = np.dtype(
+    [
+        ("position", "i8"),  # which sample caused it
+        ("slot", "i8"),
+        ("started_ms", "i8"),
+        ("detected_ms", "i8"),
+        ("ended_ms", "i8"),  # 0 while open
+        ("actual", "f8"),
+        ("score", "f4"),
+        ("peak", "f4"),
+        ("expected", "f4"),
+        ("lower", "f4"),
+        ("upper", "f4"),
+        ("revision", "u4"),
+        ("samples", "u4"),
+        ("above", "u4"),
+        ("below", "u4"),
+        ("status", "u1"),
+        ("kind", "u1"),
+        ("adopted", "u1"),
+    ]
+)
+
+_QUIET: Final = np.float32(0.5)  # hysteresis: an anomaly opens at 1.0 and is quiet below this
+_LASTING: Final = np.uint32(32)  # an anomaly this long is told as a shift while it is open
+
+
+class Episodes:
+    """The state machine of each series; 72 bytes a series and 4 a detector.
+
+    Opens at a score of 1.0; is quiet below 0.5; closes after ``close_after`` quiet samples in a row, or
+    as the new normal after ``max_duration`` samples. Closed with values outside the band from before it
+    began, it was a shift.
+    """
+
+    def __init__(self, config: Engine) -> None:
+        self._limits = (
+            config.close_after_samples,
+            config.max_duration_samples,
+            config.update_every_samples,
+        )
+        self._rows = Rows(EPISODE)
+        self.peaks: F32 = np.zeros((0, len(config.detectors)), np.float32)
+
+    def reserve(self, slots: int) -> None:
+        self._rows.reserve(slots)
+        self.peaks = grown(self.peaks, slots)
+
+    def evict(self, slots: I64) -> None:
+        self._rows.evict(slots)
+        self.peaks[slots] = 0.0
+
+    def advance(
+        self, slots: I64, ts_ms: I64, values: F64, counts: Bools, verdict: Verdict, scores: F32
+    ) -> tuple[I64, NDArray[Any], F32]:
+        """Take *n* samples in order, of which those with ``counts`` can open or close.
+
+        Returns the start of the open anomaly after each sample (0 for none), records of `TOLD`, and for
+        each record the peak score of every detector in its episode.
+        """
+        n = len(slots)
+        started = np.zeros(n, np.int64)
+        told = np.empty(n, TOLD)
+        spoke = np.empty((n, self.peaks.shape[1]), np.float32)
+        found = _advance(
+            self._rows.array, self.peaks, *self._limits, slots, ts_ms, values, counts, *verdict, scores,
+            started, told, spoke,
+        )  # fmt: skip
+        return started, told[:found], spoke[:found]
+
+    @property
+    def open_count(self) -> int:
+        return int(np.count_nonzero(self._rows.array["open"][: self._rows.slots]))
+
+    @property
+    def row_bytes(self) -> int:
+        return self._rows.row_bytes + 4 * self.peaks.shape[1]
+
+    def snapshot(self) -> State:
+        return {"rows": self._rows.snapshot(), "peaks": self.peaks[: self._rows.slots].copy()}
+
+    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
+        self._rows.load(state["rows"])
+        self.peaks = state["peaks"].copy()
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _begin(row: Any, ts_ms: int, expected: float, lower: float, upper: float) -> None:
+    row.open = np.uint32(1)
+    row.revision = row.samples = row.quiet = row.told = np.uint32(0)
+    row.above = row.below = row.outside = np.uint32(0)
+    row.started_ms = ts_ms
+    row.peak = np.float32(0.0)
+    row.expected = expected
+    row.lower = lower
+    row.upper = upper
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _count(row: Any, ts_ms: int, value: float, score: float, band: tuple[float, float, float]) -> None:
+    """One more sample of an open anomaly."""
+    row.samples += np.uint32(1)
+    row.told += np.uint32(1)
+    row.peak = max(row.peak, score)
+    if score < _QUIET:
+        row.quiet += np.uint32(1)
+        return
+    row.quiet = np.uint32(0)
+    row.hot_ms = ts_ms
+    row.above += np.uint32(value > band[0])
+    row.below += np.uint32(value < band[0])
+    row.outside += np.uint32(value < band[1] or value > band[2])
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _kind(row: Any, value: float, adopted: bool) -> Any:
+    away = value > row.upper or value < row.lower
+    if adopted or (away and (row.samples >= _LASTING or row.quiet > 0)):
+        return SHIFT
+    if row.outside == 0:
+        return PATTERN
+    return SPIKE if row.above >= row.below else DIP
+
+
+@njit(cache=True, nogil=True)
+def _advance(  # type: ignore[no-untyped-def]
+    rows, peaks, close_after, max_duration, update_every, slots, ts_ms, values, counts,
+    score, level, expected, lower, upper, scores, started, told, spoke,
+):  # fmt: skip
+    found = 0
+    for i in range(slots.shape[0]):
+        slot = slots[i]
+        row = rows[slot]
+        status = 0
+        adopted = False
+        if counts[i] and (row.open == 1 or score[i] >= 1.0):
+            if row.open == 0:
+                _begin(row, ts_ms[i], expected[i], lower[i], upper[i])
+                peaks[slot, :] = np.float32(0.0)
+                status = OPEN
+            _count(row, ts_ms[i], values[i], score[i], (expected[i], lower[i], upper[i]))
+            for d in range(peaks.shape[1]):
+                if scores[d, i] > peaks[slot, d]:
+                    peaks[slot, d] = scores[d, i]
+            adopted = row.samples >= max_duration
+            if row.quiet >= close_after or adopted:
+                status = CLOSE
+            elif row.told >= update_every and row.samples > 1:
+                status = UPDATE
+        if status != 0:
+            record = told[found]
+            record.position, record.slot, record.status = i, slot, status
+            record.started_ms, record.detected_ms = row.started_ms, ts_ms[i]
+            record.ended_ms = 0
+            record.actual, record.score, record.peak = values[i], score[i], row.peak
+            record.expected, record.lower, record.upper = expected[i], lower[i], upper[i]
+            record.revision, record.samples = row.revision, row.samples
+            record.above, record.below = row.above, row.below
+            record.kind = _kind(row, values[i], adopted)
+            record.adopted = adopted
+            if status == CLOSE:
+                record.ended_ms = ts_ms[i] if adopted else row.hot_ms
+                row.open = np.uint32(0)
+            for d in range(peaks.shape[1]):
+                spoke[found, d] = peaks[slot, d]
+            row.revision += np.uint32(1)
+            row.told = np.uint32(0)
+            found += 1
+        started[i] = row.started_ms if row.open == 1 else 0
+    return found

@@ -1,0 +1,31 @@
+"""Detectors by name: entry points of the group ``tocsin.detectors``."""
+
+from __future__ import annotations
+
+import difflib
+from importlib.metadata import EntryPoint, entry_points
+from typing import Final
+
+from detectors.protocol import Detector
+
+GROUP: Final = "tocsin.detectors"
+
+
+def names() -> list[str]:
+    """What is installed, sorted."""
+    return sorted(_points())
+
+
+def load(name: str) -> type[Detector]:
+    """The class of a detector; raises ``ValueError`` that lists what there is and the nearest name."""
+    points = _points()
+    if name not in points:
+        near = difflib.get_close_matches(name, points, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ValueError(f"unknown detector {name!r}: there is {', '.join(sorted(points))}{hint}")
+    detector: type[Detector] = points[name].load()
+    return detector
+
+
+def _points() -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=GROUP)}
