@@ -91,6 +91,14 @@ class Worker(Section, frozen=True):
     start_from: Annotated[
         Literal["earliest", "latest"], Meta(description="Where a group without committed offsets begins.")
     ] = "earliest"
+    relearn_messages: Annotated[
+        int,
+        Meta(
+            ge=0,
+            description="Without a snapshot, a partition learns from this many messages before its committed "
+            "offset before it goes on.",
+        ),
+    ] = 20_000
     emit_scores: Annotated[
         Literal["all", "alerts", "none"],
         Meta(description="Which samples go to the scores topic, and so to ClickHouse."),
@@ -111,6 +119,13 @@ class Admission(Section, frozen=True):
     ] = 100_000
     max_series_per_metric: Annotated[Positive, Meta(description="The same, for one metric name.")] = 100_000
     max_message_bytes: Positive = 8 * 1024 * 1024
+    breaker_ratio: Annotated[
+        float,
+        Meta(
+            gt=0, le=1, description="A partition pauses when more of its messages than this are dead letters."
+        ),
+    ] = 0.05
+    breaker_window_ms: Annotated[Ms, Meta(description="The time over which that share is taken.")] = 60_000
 
 
 class DetectorConfig(Section, frozen=True):

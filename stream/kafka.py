@@ -216,6 +216,15 @@ class WorkerConsumer:
         offset: int | None = await self._client.committed(aiokafka.TopicPartition(*partition))
         return offset
 
+    async def position(self, partition: TopicPartition) -> int:
+        """The next offset to fetch; beyond it lie no messages that have been fetched."""
+        offset: int = await self._client.position(aiokafka.TopicPartition(*partition))
+        return offset
+
+    def check(self) -> None:
+        """Raise what keeps this consumer from ever working, such as a missing authorization."""
+        self._client._coordinator.check_errors()  # noqa: SLF001  # aiokafka checks it in getmany only
+
     async def bounds(self, partition: TopicPartition) -> tuple[int, int]:
         """The first offset that is still there, and the one that comes after the newest."""
         key = aiokafka.TopicPartition(*partition)

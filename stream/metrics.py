@@ -59,11 +59,11 @@ DELAY_SECONDS: Final = Spec(
 STEP_SECONDS: Final = Spec(
     "counter", "tocsin_step_seconds", "Time spent by step: decode, engine, encode.", ("step",)
 )
-DETECTOR_SECONDS: Final = Spec(
+ENGINE_SECONDS: Final = Spec(
     "counter",
-    "tocsin_detector_seconds",
-    "Time spent in each detector, where the engine tells.",
-    ("detector",),
+    "tocsin_engine_seconds",
+    "Time spent in each part of the engine; `detector.NAME` is what a detector costs.",
+    ("part",),
 )
 ACTIVE_SERIES: Final = Spec("gauge", "tocsin_active_series", "Series that have state.", PARTITION)
 EVICTED: Final = Spec(
@@ -109,7 +109,7 @@ SETS: Final[dict[str, list[Spec]]] = {
         TRANSACTION_SECONDS,
         DELAY_SECONDS,
         STEP_SECONDS,
-        DETECTOR_SECONDS,
+        ENGINE_SECONDS,
         ACTIVE_SERIES,
         EVICTED,
         OPEN_ANOMALIES,

@@ -93,7 +93,7 @@ class Collector:
 
     def samples(self) -> Samples:
         return Samples(
-            tuple(self.names),
+            list(self.names),  # a tuple would be remembered by the engine
             np.array(self.index, np.int64),
             np.array(self.ts_ms, np.int64),
             np.array(self.values, np.float64),

@@ -1,0 +1,91 @@
+"""The CPU part of a partition: messages in, scores and events out. No I/O; runs in a thread."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detectors.engine import Engine
+from detectors.protocol import Samples
+from schemas import config
+from schemas.deadletter import DeadLetter
+from schemas.event import AnomalyEvent
+from schemas.score import SampleState
+from stream.admission import Admission
+from stream.formats import protocol
+from stream.kafka import Record
+from stream.output import encode_scores
+
+
+class Output(NamedTuple):
+    """What a slice of a batch made; ``states`` counts samples by `SampleState`."""
+
+    events: list[AnomalyEvent]
+    scores: list[bytes]
+    states: NDArray[np.int64]
+    seconds: tuple[float, float]  # engine, encode
+
+
+class Pipeline:
+    """Decoder, admission and engine of one partition, with all their state.
+
+    What comes out depends on the messages and their order alone, so that going back to an offset and the
+    state of that offset repeats it.
+    """
+
+    def __init__(self, cfg: config.Config, source: config.Input) -> None:
+        self._cfg = cfg
+        self._admission = Admission(cfg.admission)
+        self._format = protocol.load(source.format).create(source.options, self._admission)
+        self._emit = cfg.worker.emit_scores
+        self._slice = cfg.worker.max_batch_samples
+        self.engine = Engine(cfg.engine, cfg.admission, time.perf_counter)
+
+    def decode(self, records: Sequence[Record]) -> tuple[Samples, list[DeadLetter]]:
+        good, dead = self._admission.screen(records)
+        decoded = self._format.decode(good)
+        return decoded.samples, dead + decoded.dead
+
+    def slices(self, samples: Samples) -> Iterator[Samples]:
+        """The samples in parts of at most ``worker.max_batch_samples``."""
+        series, index, ts_ms, values = samples
+        if len(index) <= self._slice:
+            if len(index):
+                yield samples
+            return
+        for start in range(0, len(index), self._slice):
+            part = slice(start, start + self._slice)
+            yield Samples(series, index[part], ts_ms[part], values[part])
+
+    def score(self, samples: Samples) -> Output:
+        """Score a slice; the state moves on."""
+        started = time.perf_counter()
+        scored = self.engine.process(samples)
+        engine_done = time.perf_counter()
+        scores = encode_scores(scored, self._emit)
+        seconds = (engine_done - started, time.perf_counter() - engine_done)
+        states = np.bincount(scored.state, minlength=len(SampleState)).astype(np.int64)
+        return Output(scored.events, scores, states, seconds)
+
+    def learn(self, samples: Samples) -> None:
+        """As `score`, for a replay: nothing comes out."""
+        self.engine.process(samples)
+
+    def snapshot(self) -> Mapping[str, NDArray[Any]]:
+        """All state as arrays, copied; names are prefixed by whose it is."""
+        state = {f"format/{name}": array for name, array in self._format.snapshot().items()}
+        return state | {f"engine/{name}": array for name, array in self.engine.snapshot().items()}
+
+    def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
+        """Continue from `snapshot`; raises ``ValueError`` for that of another configuration."""
+        self._format.restore(_part("format/", state))
+        cfg = self._cfg
+        self.engine = Engine.restore(cfg.engine, cfg.admission, _part("engine/", state), time.perf_counter)
+
+
+def _part(prefix: str, state: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    return {name.removeprefix(prefix): array for name, array in state.items() if name.startswith(prefix)}

@@ -1,0 +1,139 @@
+"""`tocsin worker`: a member of the consumer group that runs one task for each partition it is given."""
+
+from __future__ import annotations
+
+import asyncio
+import gc
+import os
+import signal
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Final
+
+import numpy as np
+import structlog
+import uvloop
+
+from detectors.protocol import Samples
+from schemas import config
+from stream import metrics as m
+from stream import topics
+from stream.kafka import TopicPartition, WorkerConsumer
+from stream.partition import Host, Kept, PartitionTask
+from stream.pipeline import Pipeline
+from stream.report import PartitionReport
+from stream.snapshots import NoSnapshots, SnapshotStore
+
+log = structlog.get_logger(__name__)
+
+REVOKE_SHARE: Final = 0.5
+"""Of the rebalance timeout, for giving partitions up. All of it and the group would go on without us while
+we still commit; too little abandons batches that would have been done in time."""
+
+STOP_TIMEOUT_S: Final = 10.0
+"""For finishing open batches at SIGTERM. Orchestrators kill after 30 s by default; what is abandoned is
+done again by the next owner, after a replay."""
+
+CHECK_EVERY_S: Final = 1.0
+"""How often the consumer is asked for fatal errors (authorization); longer only delays the exit."""
+
+
+class Worker:
+    """One member of the group. ``metrics_url`` is known once `run` has called ``started``."""
+
+    def __init__(self, cfg: config.Config, snapshots: SnapshotStore | None = None) -> None:
+        self._cfg = cfg
+        self._snapshots = snapshots or NoSnapshots()
+        self._sources = {source.topic: source for source in cfg.inputs}
+        self._metrics = m.Metrics("worker")
+        self._tasks: dict[TopicPartition, PartitionTask] = {}
+        self._kept: dict[TopicPartition, Kept] = {}
+        self.metrics_url = ""
+
+    async def run(self, stop: asyncio.Event, started: Callable[[Worker], None] | None = None) -> None:
+        """Work until ``stop`` is set; raises what is fatal (no broker at the start, no authorization).
+
+        ``started`` is called when the metrics are served and the group has been joined.
+        """
+        await topics.ensure(self._cfg)
+        endpoint = m.Endpoint(self._metrics, self._cfg.metrics.host, self._cfg.metrics.worker_port)
+        consumer = WorkerConsumer(self._cfg.kafka, self._cfg.worker, self)
+        try:
+            with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="partition") as pool:
+                # Compiles the kernels, which takes seconds: before the group waits for us.
+                await asyncio.get_running_loop().run_in_executor(pool, self._warm_up)
+                self._host = Host(self._cfg, consumer, pool, self._snapshots, self._report)
+                await consumer.start(list(self._sources))
+                self.metrics_url = endpoint.url
+                log.info("worker started", metrics=endpoint.url, topics=list(self._sources))
+                if started is not None:
+                    started(self)
+                await self._watch(consumer, stop)
+        finally:
+            await self._stop_tasks(list(self._tasks), STOP_TIMEOUT_S)
+            await consumer.stop()
+            endpoint.close()
+            log.info("worker stopped")
+
+    async def revoked(self, partitions: Iterable[TopicPartition], *, lost: bool) -> None:
+        """Give partitions up: finish their batches, or with a lost membership drop them at once."""
+        given = [p for p in partitions if p in self._tasks]
+        self._metrics.counter(m.REBALANCES, "lost" if lost else "revoked").inc()
+        timeout_s = 0.0 if lost else self._cfg.worker.rebalance_timeout_ms / 1000 * REVOKE_SHARE
+        self._kept = await self._stop_tasks(given, timeout_s)
+
+    async def assigned(self, partitions: Iterable[TopicPartition]) -> None:
+        self._metrics.counter(m.REBALANCES, "assigned").inc()
+        kept, self._kept = self._kept, {}
+        for partition in partitions:
+            source = self._sources[partition.topic]
+            self._tasks[partition] = PartitionTask(self._host, source, partition, kept.get(partition))
+
+    async def _stop_tasks(
+        self, partitions: list[TopicPartition], timeout_s: float
+    ) -> dict[TopicPartition, Kept]:
+        """Stop tasks within one deadline for all of them."""
+        deadline = asyncio.get_running_loop().time() + timeout_s
+        tasks = [self._tasks.pop(partition) for partition in partitions]
+        kept = await asyncio.gather(*(task.stop(deadline) for task in tasks))
+        return {p: state for p, state in zip(partitions, kept, strict=True) if state is not None}
+
+    async def _watch(self, consumer: WorkerConsumer, stop: asyncio.Event) -> None:
+        while not stop.is_set():
+            consumer.check()
+            try:
+                async with asyncio.timeout(CHECK_EVERY_S):
+                    await stop.wait()
+            except TimeoutError:
+                continue
+
+    def _report(self, partition: TopicPartition) -> PartitionReport:
+        return PartitionReport(self._metrics, partition)
+
+    def _warm_up(self) -> None:
+        """Run each kernel once on a pipeline of its own."""
+        index, ts_ms = np.zeros(2, np.int64), np.array([0, 60_000], np.int64)
+        for source in self._cfg.inputs:
+            Pipeline(self._cfg, source).score(Samples(["warm_up"], index, ts_ms, np.zeros(2)))
+
+
+async def run(
+    cfg: config.Config, stop: asyncio.Event, started: Callable[[Worker], None] | None = None
+) -> None:
+    """Run a worker in this event loop until ``stop`` is set."""
+    await Worker(cfg).run(stop, started)
+
+
+def main(cfg: config.Config) -> None:
+    """Run a worker as this process, until SIGTERM or SIGINT."""
+    # A batch makes thousands of objects that die together: look for cycles less often.
+    gc.set_threshold(50_000, 20, 50)
+    uvloop.run(_until_signal(cfg))
+
+
+async def _until_signal(cfg: config.Config) -> None:
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)
+    await run(cfg, stop)
