@@ -1,0 +1,221 @@
+"""A one-node Kafka broker (KRaft, no ZooKeeper) on loopback as a child process.
+
+    with LocalKafka(folder) as kafka:
+        producer = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap)
+
+One broker and one replica of everything: for a single machine, a demonstration and tests, not for production.
+"""
+
+import shutil
+import socket
+import struct
+import subprocess
+import uuid
+from base64 import urlsafe_b64encode
+from pathlib import Path
+from typing import Self
+
+from stream.local import artifacts
+from stream.local.process import LOOPBACK, Child, LocalRuntimeError, free_port, require_free_port
+
+# From a cold disk cache on one busy core; a start takes 3 to 5 s otherwise.
+START_TIMEOUT_S = 90.0
+# A broker with a few hundred partitions flushes and closes them in 1 to 2 s.
+STOP_TIMEOUT_S = 20.0
+_FORMAT_TIMEOUT_S = 60.0
+_PROBE_TIMEOUT_S = 2.0
+_LOG_CONFIG = "simplelogger.properties"
+
+_SETTINGS = """\
+process.roles=broker,controller
+node.id=1
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=CONTROLLER:PLAINTEXT,PLAINTEXT:PLAINTEXT
+listeners=PLAINTEXT://{host}:{port},CONTROLLER://{host}:{controller_port}
+advertised.listeners=PLAINTEXT://{host}:{port}
+controller.quorum.voters=1@{host}:{controller_port}
+log.dirs={log_dir}
+# Topics are made by whoever owns them, with the partitions they need.
+auto.create.topics.enable=false
+default.replication.factor=1
+min.insync.replicas=1
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=4
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.state.log.num.partitions=4
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+share.coordinator.state.topic.num.partitions=1
+# The first member of a group need not wait for others.
+group.initial.rebalance.delay.ms=0
+# Tests stop consumers in ways that need short session timeouts.
+group.min.session.timeout.ms=1000
+transaction.max.timeout.ms=900000
+# A broker that was killed is let in again after this (9 s by default).
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+# One machine, few clients, a small heap: the cleaner's buffer alone takes 128 MB by default.
+log.cleaner.dedupe.buffer.size=16777216
+log.cleaner.threads=1
+num.network.threads=2
+num.io.threads=4
+num.recovery.threads.per.data.dir=2
+background.threads=2
+"""
+
+
+class LocalKafka:
+    """One broker with its folder: start, stop, kill and start again on the same data and port.
+
+    `port` is the port for clients, a free one when None; it stays the same for the life of this object. The
+    jars come from `cache_dir` and are fetched with Maven when they are not there (`artifacts.fetch`, about 54 MB).
+    `folder` is the broker's own: its data lie in `data`, its log is `kafka.log`.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        port: int | None = None,
+        cache_dir: Path | None = None,
+        heap_mb: int = 512,
+        java: str = "java",
+        maven: str = "mvn",
+    ) -> None:
+        self.folder = folder.resolve()
+        self._wanted_port = port
+        self._cache_dir = cache_dir or artifacts.default_cache_dir()
+        self._heap_mb = heap_mb
+        self._java = java
+        self._maven = maven
+        self._port: int | None = None
+        self.child = Child("kafka", self.folder)
+
+    @property
+    def port(self) -> int:
+        """The port for clients; known once the broker has been started."""
+        if self._port is None:
+            raise LocalRuntimeError("The local broker has not been started yet.")
+        return self._port
+
+    @property
+    def bootstrap(self) -> str:
+        """What clients call `bootstrap_servers`."""
+        return f"{LOOPBACK}:{self.port}"
+
+    @property
+    def log_path(self) -> Path:
+        return self.child.log_path
+
+    def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
+        """Start the broker and return when a client can use it; an orphan of a killed parent is ended first.
+
+        Raises LocalRuntimeError with a sentence for people: no Java, no Maven, port taken, not ready in time.
+        """
+        java = artifacts.require_java(self._java)
+        jars = artifacts.fetch(self._cache_dir, maven=self._maven)
+        self.child.acquire()
+        try:
+            self._choose_port()
+            config = self._write_config()
+            classpath = f"{self.folder}:{jars}/*"
+            self._format(java, classpath, config)
+        except BaseException:
+            self.child.release()
+            raise
+        self.child.start(
+            [
+                java,
+                f"-Xmx{self._heap_mb}m",
+                "-XX:+UseG1GC",
+                "-XX:MaxGCPauseMillis=20",
+                "-XX:+ExitOnOutOfMemoryError",
+                "-Djava.awt.headless=true",
+                "-cp",
+                classpath,
+                "kafka.Kafka",
+                str(config),
+            ],
+            ready=lambda: answers(self.port),
+            timeout_s=timeout_s,
+        )
+
+    def clear(self) -> None:
+        """Forget all topics and offsets; the broker must not run (an orphan of a killed parent is ended)."""
+        self.child.acquire()
+        if self.child.alive:
+            raise LocalRuntimeError("Stop the local broker before clearing its data.")
+        shutil.rmtree(self.folder / "data", ignore_errors=True)
+
+    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
+        """Stop in order, by force at the deadline."""
+        self.child.stop(timeout_s)
+
+    def kill(self) -> None:
+        """End the broker as a crash would (kill -9); `start` brings it back on the same data and port."""
+        self.child.kill()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.stop()
+
+    def _choose_port(self) -> None:
+        if self._port is None:
+            self._port = self._wanted_port or free_port()
+        require_free_port(self._port, "the local Kafka broker")
+
+    def _write_config(self) -> Path:
+        config = self.folder / "server.properties"
+        text = _SETTINGS.format(
+            host=LOOPBACK, port=self.port, controller_port=free_port(), log_dir=self.folder / "data"
+        )
+        config.write_text(text, encoding="utf-8")
+        # slf4j-simple looks for this name on the classpath, where the folder stands first.
+        logging = (artifacts.DEFAULT_POM.parent / _LOG_CONFIG).read_text(encoding="utf-8")
+        (self.folder / _LOG_CONFIG).write_text(logging, encoding="utf-8")
+        return config
+
+    def _format(self, java: str, classpath: str, config: Path) -> None:
+        if (self.folder / "data" / "meta.properties").exists():
+            return
+        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        command = [java, "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", classpath]
+        command += [
+            "kafka.tools.StorageTool",
+            "format",
+            "-t",
+            cluster_id,
+            "-c",
+            str(config),
+            "--ignore-formatted",
+        ]
+        done = subprocess.run(  # noqa: S603 - our own java, our own arguments
+            command, capture_output=True, text=True, check=False, timeout=_FORMAT_TIMEOUT_S
+        )
+        if done.returncode != 0:
+            said = (done.stdout + done.stderr).strip()
+            raise LocalRuntimeError(f"Kafka could not format its folder {self.folder}:\n{said}")
+
+
+def answers(port: int) -> bool:
+    """Whether a broker on `port` takes clients: it names itself in the cluster's metadata.
+
+    An open port is not enough. A broker listens before the controller has let it in (it is "fenced"), and
+    until then its metadata lists no broker. This asks what every client asks first (Metadata, version 1).
+    """
+    client = b"tocsin-probe"
+    body = struct.pack(">hhih", 3, 1, 1, len(client)) + client + struct.pack(">i", 0)
+    try:
+        with socket.create_connection((LOOPBACK, port), _PROBE_TIMEOUT_S) as connection:
+            connection.sendall(struct.pack(">i", len(body)) + body)
+            with connection.makefile("rb") as reply:
+                (length,) = struct.unpack(">i", reply.read(4))
+                correlation, brokers = struct.unpack(">ii", reply.read(min(length, 8)))
+    except (OSError, struct.error):
+        return False
+    return bool(correlation == 1 and brokers >= 1)
