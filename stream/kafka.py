@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import ssl
 from collections.abc import AsyncIterator, Iterable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
@@ -32,6 +33,7 @@ __all__ = [
     "WorkerConsumer",
     "consumer",
     "producer",
+    "quiet",
 ]
 
 log = structlog.get_logger(__name__)
@@ -91,6 +93,17 @@ class Message(NamedTuple):
     key: bytes | None = None
     partition: int | None = None
     headers: Sequence[tuple[str, bytes]] = ()
+
+
+def quiet() -> None:
+    """Drop aiokafka's warnings of retries that are the ordinary course of transactions.
+
+    A broker that still completes the last transaction answers a produce request of the next one with
+    NotEnoughReplicas, and the request is sent again: several times a second under load.
+    """
+    logging.getLogger("aiokafka.producer.sender").addFilter(
+        lambda record: "NotEnoughReplicasError" not in record.getMessage()
+    )
 
 
 def consumer(kafka: config.Kafka, *topics: str, group_id: str | None = None, **options: Any) -> Any:

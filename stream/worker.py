@@ -18,7 +18,7 @@ from detectors.protocol import Samples
 from schemas import config
 from stream import metrics as m
 from stream import topics
-from stream.kafka import TopicPartition, WorkerConsumer
+from stream.kafka import TopicPartition, WorkerConsumer, quiet
 from stream.partition import Host, Kept, PartitionTask
 from stream.pipeline import Pipeline
 from stream.report import PartitionReport
@@ -78,6 +78,8 @@ class Worker:
     async def revoked(self, partitions: Iterable[TopicPartition], *, lost: bool) -> None:
         """Give partitions up: finish their batches, or with a lost membership drop them at once."""
         given = [p for p in partitions if p in self._tasks]
+        if not given:  # the first join, or a rebalance while we had nothing
+            return
         self._metrics.counter(m.REBALANCES, "lost" if lost else "revoked").inc()
         timeout_s = 0.0 if lost else self._cfg.worker.rebalance_timeout_ms / 1000 * REVOKE_SHARE
         self._kept = await self._stop_tasks(given, timeout_s)
@@ -128,6 +130,7 @@ def main(cfg: config.Config) -> None:
     """Run a worker as this process, until SIGTERM or SIGINT."""
     # A batch makes thousands of objects that die together: look for cycles less often.
     gc.set_threshold(50_000, 20, 50)
+    quiet()
     uvloop.run(_until_signal(cfg))
 
 
