@@ -53,7 +53,14 @@ class WorkerProcess:
             self._process.stdin.close()
         return self
 
+    def kill(self) -> None:
+        """End it as a crash would."""
+        self._process.kill()
+        self._process.wait()
+
     def __exit__(self, *exc: object) -> None:
+        if self._process.poll() is not None:
+            return
         self._process.send_signal(signal.SIGTERM)
         try:
             self._process.wait(20)

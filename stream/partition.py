@@ -190,6 +190,8 @@ class PartitionTask:
     async def _run(self) -> None:
         """Step 5, again and again."""
         self._life.to(State.RUNNING)
+        if self._breaker.tripped:  # and then something failed while it was paused
+            await self._pause()
         while not self._stopping.is_set():
             records, started = await self._collect()
             if records:
@@ -282,7 +284,8 @@ class PartitionTask:
         while not self._stopping.is_set():
             # Fetching from a paused partition gives nothing, and tells the group that this worker is alive.
             await self._fetch(IDLE_FETCH_MS)
-            self._report.lag(self._host.consumer.end(self._partition), self._next_offset)
+            _, end = await self._host.consumer.bounds(self._partition)
+            self._report.lag(end, self._next_offset)
 
     async def _recover(self, error: Exception, failures: int) -> None:
         """Step 6: drop what may be ahead of the last commit, and wait before the next fence."""
