@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+import urllib.request
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,27 +11,24 @@ import pytest
 
 from stream.local import AlreadyRunningError
 from stream.local.broker import LocalKafka
+from stream.local.clickhouse import LocalClickHouse
+from tests.support import ClickHouseAddress
 
 # Fixed folders rather than temporary ones: a session that was killed leaves its broker behind, and the next
-# session that takes the folder ends it. Sessions at the same time (or workers of pytest-xdist) take the next one.
+# session that takes the folder ends it. Sessions at the same time (or workers of xdist) take the next folder.
 _FOLDERS = Path(__file__).resolve().parents[1] / ".tocsin" / "tests"
-
-
-def _claim(name: str) -> tuple[Path, LocalKafka]:
-    for number in itertools.count():
-        kafka = LocalKafka(_FOLDERS / str(number) / name)
-        try:
-            kafka.clear()
-        except AlreadyRunningError:
-            continue
-        return kafka.folder, kafka
-    raise AssertionError("unreachable")
 
 
 @pytest.fixture(scope="session")
 def local_kafka() -> Iterator[LocalKafka]:
     """The running broker of this session; a test that kills or stops it starts it again before it ends."""
-    _, broker = _claim("kafka")
+    for folder in _folders("kafka"):
+        broker = LocalKafka(folder)
+        try:
+            broker.clear()
+        except AlreadyRunningError:
+            continue
+        break
     broker.log_path.unlink(missing_ok=True)
     with broker:
         yield broker
@@ -47,3 +45,55 @@ def kafka(local_kafka: LocalKafka) -> str:
 def prefix() -> str:
     """Begins the names of the topics, groups and transactional ids of one test, so that tests never meet."""
     return f"t{uuid.uuid4().hex[:10]}-"
+
+
+@pytest.fixture(scope="session")
+def local_clickhouse() -> Iterator[LocalClickHouse]:
+    """The running engine of this session behind its HTTP front; a test that stops it starts it again."""
+    for folder in _folders("clickhouse"):
+        server = LocalClickHouse(folder)
+        try:
+            server.clear()
+        except AlreadyRunningError:
+            continue
+        break
+    server.log_path.unlink(missing_ok=True)
+    with server:
+        yield server
+    shutil.rmtree(server.folder / "data", ignore_errors=True)
+
+
+@pytest.fixture
+def clickhouse(local_clickhouse: LocalClickHouse) -> Iterator[ClickHouseAddress]:
+    """A fresh database on the session's engine, reached by HTTP as a server is in production."""
+    address = ClickHouseAddress(local_clickhouse.host, local_clickhouse.port, f"t{uuid.uuid4().hex[:10]}")
+    _post(address, f"CREATE DATABASE {address.database} ENGINE = Atomic")
+    yield address
+    _post(address, f"DROP DATABASE IF EXISTS {address.database} SYNC")
+
+
+@pytest.fixture(scope="session")
+def _chdb_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    # One for the session: a process can open one path only, until every client of it is closed.
+    return tmp_path_factory.mktemp("chdb")
+
+
+@pytest.fixture
+def chdb_dsn(_chdb_folder: Path) -> Iterator[str]:
+    """A DSN of the embedded engine, in this process, with a fresh database for the test."""
+    import clickhouse_connect
+
+    database = f"t{uuid.uuid4().hex[:10]}"
+    with clickhouse_connect.get_client(dsn=f"chdb://{_chdb_folder}") as client:
+        client.command(f"CREATE DATABASE {database} ENGINE = Atomic")
+        yield f"chdb://{_chdb_folder}?database={database}"
+        client.command(f"DROP DATABASE IF EXISTS {database} SYNC")
+
+
+def _folders(name: str) -> Iterator[Path]:
+    return (_FOLDERS / str(number) / name for number in itertools.count())
+
+
+def _post(address: ClickHouseAddress, sql: str) -> None:
+    with urllib.request.urlopen(address.url, data=sql.encode(), timeout=60) as response:
+        response.read()

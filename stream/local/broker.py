@@ -70,7 +70,7 @@ class LocalKafka:
     """One broker with its folder: start, stop, kill and start again on the same data and port.
 
     `port` is the port for clients, a free one when None; it stays the same for the life of this object. The
-    jars come from `cache_dir` and are fetched with Maven when they are not there (`artifacts.fetch`, about 54 MB).
+    jars come from `cache_dir` and are fetched with Maven when they are not there (`artifacts.fetch`, 54 MB).
     `folder` is the broker's own: its data lie in `data`, its log is `kafka.log`.
     """
 

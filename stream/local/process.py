@@ -1,9 +1,10 @@
 """A child process that is started, watched and stopped with deadlines, and found again after a crash.
 
 A child lives in a folder with three files: `NAME.log` (its output), `NAME.pid` (who it is) and `NAME.lock`
-(held by its parent as long as the parent lives). The lock tells an orphan from a child in use: whoever gets the
-lock while the pid file names a living process has found an orphan of a killed parent, and ends it. A pid alone
-proves nothing, since the kernel hands numbers out again, so the file also keeps the start time of the process.
+(held by its parent as long as the parent lives). The lock tells an orphan from a child in use: whoever gets
+the lock while the pid file names a living process has found an orphan of a killed parent, and ends it. A pid
+alone proves nothing, since the kernel hands numbers out again, so the file also keeps the start time of the
+process.
 
 All calls block; from a coroutine use `asyncio.to_thread`.
 """
