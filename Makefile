@@ -1,0 +1,68 @@
+# Everything runs from here: `make demo` and `make test` need Python 3.11, Java 17, Maven and nothing else.
+.DEFAULT_GOAL := help
+SHELL := /bin/sh
+# A recipe that fails leaves no half-made target behind.
+.DELETE_ON_ERROR:
+
+PYTHON ?= $(shell command -v python3.11 || echo python3)
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+TESTS := $(wildcard tests/unit tests/contract tests/integration)
+ARGS ?=
+
+.PHONY: help venv demo test lint types imports unit integration bench lock clean need-java
+
+help: ## Print the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@echo '  Options of a program follow in ARGS: make demo ARGS="--exit --json"'
+
+venv: $(STAMP) ## Create or update the virtual environment from requirements.lock
+
+# The stamp is newer than what it was made from, so an unchanged environment costs one look at four files.
+$(STAMP): requirements.lock deploy/bootstrap.lock pyproject.toml deploy/need.sh
+	@PYTHON="$(PYTHON)" sh deploy/need.sh python
+	@test -x $(BIN)/python || "$(PYTHON)" -m venv $(VENV)
+	@$(BIN)/uv --version >/dev/null 2>&1 || \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r deploy/bootstrap.lock
+	@$(BIN)/uv pip sync --quiet --python $(BIN)/python --require-hashes requirements.lock
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation -e .
+	@touch $@
+
+need-java:
+	@sh deploy/need.sh java maven
+
+demo: need-java $(STAMP) ## Replay a month of real telemetry through all parts on this machine
+	@$(BIN)/tocsin demo $(ARGS)
+
+test: need-java lint types imports ## What CI runs: lint, types, import rule, unit, contract and integration tests
+	$(BIN)/pytest $(TESTS) $(ARGS)
+
+lint: $(STAMP) ## Check style and layout
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(STAMP) ## Check types
+	$(BIN)/mypy
+
+imports: $(STAMP) ## Check that imports follow schemas <- detectors <- stream <- console
+	$(BIN)/lint-imports
+
+unit: $(STAMP) ## Run the tests that need no broker
+	$(BIN)/pytest $(wildcard tests/unit tests/contract) $(ARGS)
+
+integration: need-java $(STAMP) ## Run the tests on the real broker and the real engine
+	$(BIN)/pytest tests/integration $(ARGS)
+
+bench: need-java $(STAMP) ## Measure the throughput on a real broker
+	$(BIN)/python -m bench.throughput $(ARGS)
+
+lock: $(STAMP) ## Make requirements.lock and deploy/bootstrap.lock anew from pyproject.toml
+	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+		--no-annotate --group dev pyproject.toml -o requirements.lock
+	grep -o '^uv==[^ ]*' requirements.lock | $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-header --no-annotate - -o deploy/bootstrap.lock
+
+clean: ## Remove caches, built files and the data of local runs; the virtual environment stays
+	rm -rf .tocsin .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
