@@ -14,7 +14,7 @@ import numpy as np
 
 
 def batches(series: int, batch: int, count: int) -> list[Any]:
-    """Batches of noisy daily cycles, one sample a series and minute, as the columnar format hands them over."""
+    """Batches of noisy daily cycles, one sample a series and minute, as columnar batches."""
     from detectors.protocol import Samples  # noqa: PLC0415 (the import is part of what is timed)
 
     names = tuple(f'cpu_usage{{host="host-{i}",region="eu"}}' for i in range(series))

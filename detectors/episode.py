@@ -101,7 +101,8 @@ class Episodes:
         told = np.empty(n, TOLD)
         spoke = np.empty((n, self.peaks.shape[1]), np.float32)
         found = _advance(
-            self._rows.array, self.peaks, *self._limits, slots, ts_ms, values, counts, *verdict, scores,
+            self._rows.array, self.peaks, *self._limits, slots, ts_ms, values, counts, verdict.score,
+            verdict.expected, verdict.lower, verdict.upper, scores,
             started, told, spoke,
         )  # fmt: skip
         return started, told[:found], spoke[:found]
@@ -112,7 +113,7 @@ class Episodes:
 
     @property
     def row_bytes(self) -> int:
-        return self._rows.row_bytes + 4 * self.peaks.shape[1]
+        return self._rows.row_bytes + 4 * int(self.peaks.shape[1])
 
     def snapshot(self) -> State:
         return {"rows": self._rows.snapshot(), "peaks": self.peaks[: self._rows.slots].copy()}
@@ -163,7 +164,7 @@ def _kind(row: Any, value: float, adopted: bool) -> Any:
 @njit(cache=True, nogil=True)
 def _advance(  # type: ignore[no-untyped-def]
     rows, peaks, close_after, max_duration, update_every, slots, ts_ms, values, counts,
-    score, level, expected, lower, upper, scores, started, told, spoke,
+    score, expected, lower, upper, scores, started, told, spoke,
 ):  # fmt: skip
     found = 0
     for i in range(slots.shape[0]):
@@ -178,7 +179,7 @@ def _advance(  # type: ignore[no-untyped-def]
                 status = OPEN
             _count(row, ts_ms[i], values[i], score[i], (expected[i], lower[i], upper[i]))
             for d in range(peaks.shape[1]):
-                if scores[d, i] > peaks[slot, d]:
+                if scores[d, i] > peaks[slot, d]:  # noqa: PLR1730 (max() would take a NaN)
                     peaks[slot, d] = scores[d, i]
             adopted = row.samples >= max_duration
             if row.quiet >= close_after or adopted:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,7 @@ class Reorder:
         values = np.concatenate((held.values, samples.values))
         marks = np.maximum.accumulate(np.concatenate(([self._watermark_ms], samples.ts_ms)))
         self._watermark_ms = int(marks[-1])
-        # marks[k] is the watermark after k samples of this batch; a sample is released no sooner than it came.
+        # marks[k] is the watermark after k samples; nothing is released before it came.
         released_by = np.searchsorted(marks[1:], ts_ms + self._lateness_ms, side="left")
         released_by[len(held.ts_ms) :] = np.maximum(released_by[len(held.ts_ms) :], np.arange(n))
         order = np.lexsort((ts_ms, released_by))
@@ -50,11 +51,13 @@ class Reorder:
         return Samples(series, index[order], ts_ms[order], values[order])
 
     def _keep(self, series: tuple[str, ...], index: I64, ts_ms: I64, values: NDArray[np.float64]) -> None:
-        """Hold these, with a dictionary of only their names."""
-        used, inverse = np.unique(index, return_inverse=True)
-        slot_of: dict[str, int] = {}
-        places = [slot_of.setdefault(series[entry], len(slot_of)) for entry in used.tolist()]
-        self._held = Samples(tuple(slot_of), np.array(places, np.int64)[inverse], ts_ms, values)
+        """Hold these, with a dictionary of only their names in order of first sample."""
+        used, first, inverse = np.unique(index, return_index=True, return_inverse=True)
+        place_of: dict[str, int] = {}
+        places = np.zeros(len(used), np.int64)
+        for entry in np.argsort(first).tolist():
+            places[entry] = place_of.setdefault(series[int(used[entry])], len(place_of))
+        self._held = Samples(tuple(place_of), places[inverse], ts_ms, values)
 
     def snapshot(self) -> State:
         encoded = [name.encode() for name in self._held.series]
@@ -69,6 +72,6 @@ class Reorder:
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
         names, ends = state["names"].tobytes(), [0, *state["name_ends"].tolist()]
-        series = tuple(names[a:b].decode() for a, b in zip(ends, ends[1:], strict=False))
+        series = tuple(names[a:b].decode() for a, b in pairwise(ends))
         self._held = Samples(series, state["index"].copy(), state["ts_ms"].copy(), state["values"].copy())
         self._watermark_ms = int(state["watermark_ms"][0])
