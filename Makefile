@@ -57,8 +57,8 @@ integration: need-java $(STAMP) ## Run the tests on the real broker and the real
 bench: need-java $(STAMP) ## Measure the throughput on a real broker
 	$(BIN)/python -m bench.throughput $(ARGS)
 
-lock: $(STAMP) ## Make requirements.lock and deploy/bootstrap.lock anew from pyproject.toml
-	$(BIN)/uv pip compile --quiet --upgrade --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
+lock: $(STAMP) ## Make both lock files from pyproject.toml; known versions stay unless ARGS=--upgrade
+	$(BIN)/uv pip compile --quiet $(ARGS) --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
 		--no-annotate --group dev pyproject.toml -o requirements.lock
 	grep -o '^uv==[^ ]*' requirements.lock | $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes \
 		--no-emit-index-url --no-header --no-annotate - -o deploy/bootstrap.lock
