@@ -1,0 +1,339 @@
+"""The command `tocsin`: reads options and hands over; each command imports what it needs when it runs."""
+
+# ruff: noqa: PLC0415  # a command imports what it needs: `tocsin version` must not wait for NumPy
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Final, Literal
+
+import typer
+
+from stream.errors import UserError
+
+USAGE_ERROR: Final = 2
+FAILED: Final = 1
+INTERRUPTED: Final = 130
+
+app = typer.Typer(
+    name="tocsin",
+    help="Streaming anomaly detection on Kafka. Begin with `tocsin demo`, or `tocsin up` and `produce`.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--config",
+        "-c",
+        help="The YAML file; else $TOCSIN_CONFIG, ./tocsin.yaml, the defaults.",
+        show_default=False,
+    ),
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--set", help="Set one key, as worker.batch_interval_ms=50; may be repeated.", show_default=False
+    ),
+]
+StateDir = Annotated[
+    Path, typer.Option(help="Where Kafka and ClickHouse keep their data and everybody logs.")
+]
+
+
+def _load(path: Path | None, overrides: list[str] | None) -> Any:
+    from stream import config
+
+    return config.load(path, overrides or []).config
+
+
+def _load_quiet(path: Path | None, overrides: list[str] | None) -> Any:
+    """For commands that print: what the Kafka client has to say would stand in between."""
+    cfg = _load(path, overrides)
+    from stream import logs
+
+    logs.silence(cfg.log)
+    return cfg
+
+
+@app.command()
+def up(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    state_dir: StateDir = Path(".tocsin/up"),
+    kafka: Annotated[
+        bool, typer.Option(help="Start a local Kafka; else use kafka.bootstrap_servers.")
+    ] = True,
+    clickhouse: Annotated[
+        bool, typer.Option(help="Start the embedded ClickHouse; else use clickhouse.host.")
+    ] = True,
+) -> None:
+    """Run everything on this machine: Kafka, ClickHouse, worker and sink, until Ctrl-C."""
+    from stream import up as command
+
+    command.run(
+        _load(config, overrides), _passed_on(config, overrides), state_dir, kafka=kafka, clickhouse=clickhouse
+    )
+
+
+@app.command()
+def demo(
+    exit_: Annotated[
+        bool, typer.Option("--exit", help="End when all is found, instead of staying up.")
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="A last line of JSON with the numbers.")] = False,
+    overrides: SetOption = None,
+    state_dir: StateDir = Path(".tocsin/demo"),
+) -> None:
+    """Replay a month of one service's telemetry through everything, and show what was found."""
+    from stream import demo as command
+
+    command.run(state_dir, overrides or [], stay=not exit_, as_json=as_json)
+
+
+@app.command()
+def worker(config: ConfigOption = None, overrides: SetOption = None) -> None:
+    """Score telemetry: a member of the consumer group, until SIGTERM or Ctrl-C."""
+    cfg = _load(config, overrides)
+    from stream import logs
+    from stream import worker as command
+
+    logs.configure(cfg.log, "worker")
+    _serve(lambda: command.main(cfg), cfg)
+
+
+@app.command()
+def sink(config: ConfigOption = None, overrides: SetOption = None) -> None:
+    """Write scores and anomalies to ClickHouse, until SIGTERM or Ctrl-C."""
+    cfg = _load(config, overrides)
+    if not cfg.clickhouse.enabled:
+        raise UserError("clickhouse.enabled is false, so there is nothing for a sink to do")
+    from stream import logs
+    from stream import sink as command
+
+    logs.configure(cfg.log, "sink")
+    _serve(lambda: command.main(cfg), cfg)
+
+
+@app.command()
+def produce(
+    files: Annotated[
+        list[str], typer.Argument(help="Files, gzip or not; - is standard input.", show_default=False)
+    ],
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    form: Annotated[
+        Literal["auto", "csv", "jsonl", "timeslice"],
+        typer.Option(
+            "--format",
+            help="auto goes by the name: .csv, .jsonl .ndjson .json, .tsv (timeslice), each with .gz.",
+        ),
+    ] = "auto",
+    topic: Annotated[str, typer.Option(help="The topic; else the first input.", show_default=False)] = "",
+    rate: Annotated[
+        float | None,
+        typer.Option(min=0.001, help="Samples a second; else as fast as it goes.", show_default=False),
+    ] = None,
+    encoding: Annotated[
+        Literal["json", "columnar"],
+        typer.Option(help="One JSON message a sample, or many samples in a message."),
+    ] = "json",
+    timestamp_column: Annotated[
+        str | None, typer.Option(help="CSV: else timestamp, time, ts, ...", show_default=False)
+    ] = None,
+    value_column: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="CSV: a column with values, may be repeated; else value, or all the rest.",
+            show_default=False,
+        ),
+    ] = None,
+    series_column: Annotated[
+        str | None,
+        typer.Option(help="CSV: the column with the name of the metric or series.", show_default=False),
+    ] = None,
+    label_column: Annotated[
+        list[str] | None,
+        typer.Option(help="CSV: a column that is a label, may be repeated.", show_default=False),
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="CSV: the metric's name; else the column's or the file's.", show_default=False),
+    ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option("--label", "-l", help="A label for all, as service=shop.", show_default=False),
+    ] = None,
+) -> None:
+    """Send files to a telemetry topic; a series always lands in the same partition."""
+    cfg = _load_quiet(config, overrides)
+    from stream.commands import produce as command
+    from stream.sources import Columns
+
+    columns = Columns(timestamp_column, value_column or (), metric, series_column, label_column or ())
+    command.run(
+        cfg,
+        files,
+        form,
+        columns,
+        label or [],
+        topic=topic or cfg.inputs[0].topic,
+        encoding=encoding,
+        rate=rate,
+    )
+
+
+@app.command()
+def tail(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    last: Annotated[int, typer.Option("--last", "-n", min=0, help="How many of the newest to show.")] = 10,
+    from_beginning: Annotated[
+        bool, typer.Option("--from-beginning", help="Show all that the topic holds.")
+    ] = False,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Wait for more, until Ctrl-C.")] = False,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="The events as they are on the topic, one a line.")
+    ] = False,
+    series: Annotated[str, typer.Option(help="Only series that match, such as 'web_*'.")] = "*",
+) -> None:
+    """Show the anomalies on the topic."""
+    cfg = _load_quiet(config, overrides)
+    from stream import tail as command
+
+    color = sys.stdout.isatty() and not as_json
+    count = command.run(
+        cfg, last=None if from_beginning else last, follow=follow, series=series, as_json=as_json, color=color
+    )
+    if count == 0 and not as_json:
+        typer.echo(f"No anomalies on {cfg.topics.anomalies.name} yet.", err=True)
+
+
+@app.command()
+def score(
+    file: Annotated[
+        str, typer.Argument(help="A CSV file, gzip or not; - is standard input.", show_default=False)
+    ],
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", help="Write here; else to standard output.", show_default=False),
+    ] = None,
+    timestamp_column: Annotated[
+        str | None, typer.Option(help="Else timestamp, time, ts, ...", show_default=False)
+    ] = None,
+    value_column: Annotated[str | None, typer.Option(help="Else value.", show_default=False)] = None,
+    series: Annotated[
+        str | None,
+        typer.Option(
+            help="The series' name, as on Kafka, for equal ids; else the column.", show_default=False
+        ),
+    ] = None,
+    plot: Annotated[
+        Path | None,
+        typer.Option(help="Draw a picture, too (.png or .svg; needs matplotlib).", show_default=False),
+    ] = None,
+) -> None:
+    """Score a CSV file with the worker's engine, without Kafka; one row out for each row in.
+
+    Times are ISO 8601, Unix seconds or Unix milliseconds; an empty or NaN value is a gap that keeps its row.
+    """
+    cfg = _load(config, overrides)
+    from stream.commands import score as command
+    from stream.score import Choice
+
+    command.run(cfg, file, Choice(timestamp_column, value_column, series), output, plot)
+
+
+@app.command("check-config")
+def check_config(
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print the whole configuration, defaults included.")
+    ] = False,
+) -> None:
+    """Say all that is wrong with the configuration; exit status 2 if anything is."""
+    from stream.commands import check_config as command
+
+    command.run(config, overrides or [], show=show)
+
+
+topics_app = typer.Typer(no_args_is_help=True, help="List or create the topics of the configuration.")
+app.add_typer(topics_app, name="topics")
+
+
+@topics_app.command("list")
+def topics_list(config: ConfigOption = None, overrides: SetOption = None) -> None:
+    """Show the topics of the configuration and what Kafka has of them."""
+    from stream.commands import topics as command
+
+    command.show(_load_quiet(config, overrides))
+
+
+@topics_app.command("create")
+def topics_create(config: ConfigOption = None, overrides: SetOption = None) -> None:
+    """Create the topics that are missing; those that exist stay as they are."""
+    from stream.commands import topics as command
+
+    command.create(_load_quiet(config, overrides))
+
+
+@app.command()
+def version() -> None:
+    """Print the version."""
+    from importlib.metadata import version as version_of
+
+    typer.echo(f"tocsin {version_of('tocsin')}")
+
+
+def _passed_on(config: Path | None, overrides: list[str] | None) -> list[str]:
+    """The options that give a child process the same configuration."""
+    options = [] if config is None else ["--config", str(config.resolve())]
+    for override in overrides or []:
+        options += ["--set", override]
+    return options
+
+
+def _serve(main: Any, cfg: Any) -> None:
+    """Run a process that needs the broker; without one, a sentence instead of a traceback."""
+    from stream.kafka import KafkaConnectionError
+    from stream.produce import no_broker
+
+    try:
+        main()
+    except (KafkaConnectionError, TimeoutError) as error:
+        raise no_broker(cfg.kafka) from error
+
+
+def main() -> None:
+    """Entry point: turns mistakes of people into a line on standard error and an exit status."""
+    # Supervisors end us with SIGTERM, people with Ctrl-C: one way out for both, and children are stopped.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        app()
+    except KeyboardInterrupt:
+        sys.exit(INTERRUPTED)
+    except BrokenPipeError:  # `tocsin score ... | head`
+        sys.stderr.close()
+        sys.exit(FAILED)
+    except Exception as error:
+        if not _is_for_people(error):
+            raise
+        typer.echo(f"{typer.style('error:', fg='red', bold=True)} {error}", err=True)
+        sys.exit(USAGE_ERROR)
+
+
+def _is_for_people(error: Exception) -> bool:
+    from stream.config import ConfigError
+    from stream.local import LocalRuntimeError
+
+    return isinstance(error, UserError | ConfigError | LocalRuntimeError)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,117 @@
+"""Checks between the keys of a configuration: each value alone is fine, together they cannot work."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+from schemas.config import Config
+from stream.config_values import Problem
+
+if TYPE_CHECKING:
+    from stream.config_yaml import Document
+
+
+def cross_checks(config: Config, document: Document) -> list[Problem]:
+    """All problems, those of names first."""
+    found = [
+        *_names(config),
+        *_topics(config),
+        *_timeouts(config),
+        *_security(config),
+        *_engine(config),
+        *_rest(config),
+    ]
+    return [document.problem(path, text) for path, text in found]
+
+
+def _names(config: Config) -> Iterator[tuple[str, str]]:
+    detectors, formats = (
+        entry_points(group="tocsin.detectors").names,
+        entry_points(group="tocsin.formats").names,
+    )
+    for i, detector in enumerate(config.engine.detectors):
+        if detector.name not in detectors:
+            yield f"engine.detectors[{i}].name", _unknown("detector", detector.name, detectors)
+    for i, source in enumerate(config.inputs):
+        if source.format not in formats:
+            yield f"inputs[{i}].format", _unknown("format", source.format, formats)
+
+
+def _unknown(what: str, name: str, names: set[str]) -> str:
+    near = difflib.get_close_matches(name, names, n=1)
+    hint = f"; did you mean {near[0]}?" if near else ""
+    return f"{name!r} is no {what} that is installed: there is {', '.join(sorted(names))}{hint}"
+
+
+def _topics(config: Config) -> Iterator[tuple[str, str]]:
+    outputs = {
+        f"topics.{key}.name": getattr(config.topics, key).name
+        for key in ("anomalies", "scores", "deadletters")
+    }
+    inputs = {f"inputs[{i}].topic": source.topic for i, source in enumerate(config.inputs)}
+    count = Counter([*outputs.values(), *inputs.values()])
+    for path, name in (outputs | inputs).items():
+        if count[name] > 1:
+            yield path, f"names the topic {name!r}, which stands {count[name]} times: each needs its own"
+
+
+def _timeouts(config: Config) -> Iterator[tuple[str, str]]:
+    worker = config.worker
+    if worker.transaction_timeout_ms <= worker.batch_interval_ms:
+        yield (
+            "worker.transaction_timeout_ms",
+            (f"must be above worker.batch_interval_ms ({worker.batch_interval_ms}): older ones are aborted"),
+        )
+    if worker.session_timeout_ms < 1000:
+        yield "worker.session_timeout_ms", "must be at least 1000: heartbeats go out ten times in it"
+    if worker.rebalance_timeout_ms < worker.batch_interval_ms * 2:
+        yield (
+            "worker.rebalance_timeout_ms",
+            (
+                f"must be at least twice worker.batch_interval_ms ({worker.batch_interval_ms}): "
+                "an open batch is finished in half of it"
+            ),
+        )
+    if config.worker.group_id == config.sink.group_id:
+        yield "sink.group_id", "is the group of the worker too: each needs its own"
+
+
+def _security(config: Config) -> Iterator[tuple[str, str]]:
+    kafka = config.kafka
+    if kafka.security_protocol.startswith("SASL"):
+        if not kafka.sasl_username:
+            yield "kafka.sasl_username", f"must be set with security_protocol {kafka.security_protocol}"
+        if not kafka.sasl_password:
+            yield (
+                "kafka.sasl_password",
+                (f"or kafka.sasl_password_file must be set with security_protocol {kafka.security_protocol}"),
+            )
+    if kafka.ssl_keyfile and not kafka.ssl_certfile:
+        yield "kafka.ssl_certfile", "must be set where kafka.ssl_keyfile is"
+
+
+def _engine(config: Config) -> Iterator[tuple[str, str]]:
+    engine = config.engine
+    if not engine.detectors:
+        yield "engine.detectors", "must name at least one detector, such as `- name: robust`"
+    elif not any(detector.weight for detector in engine.detectors):
+        yield "engine.detectors", "give every detector the weight 0, so nothing can ever alert"
+    if engine.max_duration_samples <= engine.close_after_samples:
+        yield (
+            "engine.max_duration_samples",
+            (f"must be above engine.close_after_samples ({engine.close_after_samples})"),
+        )
+
+
+def _rest(config: Config) -> Iterator[tuple[str, str]]:
+    if config.metrics.worker_port == config.metrics.sink_port != 0:
+        yield (
+            "metrics.sink_port",
+            f"is {config.metrics.sink_port}, as metrics.worker_port: each needs its own",
+        )
+    if config.clickhouse.dsn and not config.clickhouse.dsn.startswith("chdb:"):
+        yield "clickhouse.dsn", "must begin with chdb: (for a server use clickhouse.host and clickhouse.port)"

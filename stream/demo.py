@@ -1,0 +1,221 @@
+"""`tocsin demo`: a month of one service's telemetry through real parts on this machine."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+import yaml
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from schemas import config
+from stream import config as loader
+from stream import demo_report as report
+from stream import observe, tail
+from stream.errors import UserError
+from stream.local.process import LOOPBACK, LocalRuntimeError, free_port, require_free_port
+from stream.produce import CHUNK, Sent, produce
+from stream.sources import Chunk, Columns, Lines, read
+from stream.tables import Meter
+from stream.up import Stack, clear
+
+TELEMETRY: Final = Path(__file__).resolve().parents[1] / "examples" / "redlab" / "telemetry.csv.gz"
+LABELS: Final = {"service": "redlab"}
+
+DEFAULT_KAFKA_PORT: Final = 9092
+PARTITIONS: Final = 4
+"""Of the telemetry topic: there are four series."""
+
+STALL_S: Final = 60.0
+"""Without any progress for this long the demo has failed; the first start compiles kernels meanwhile."""
+
+_LOOK_EVERY_S: Final = 0.15
+
+
+class Progressed(NamedTuple):
+    """How far everybody is, as they say themselves."""
+
+    sent: int = 0
+    scored: int = 0  # samples that the worker has committed, dead letters included
+    events: int = 0  # anomaly events that the worker has committed
+    rows: int = 0  # of samples, that ClickHouse has acknowledged to the sink
+    event_rows: int = 0
+
+    def done(self, samples: int) -> bool:
+        caught_up = self.rows >= self.scored and self.event_rows >= self.events
+        return self.sent >= samples and self.scored >= samples and caught_up
+
+
+class Result(NamedTuple):
+    """The last line of `--json`."""
+
+    samples: int
+    anomalies: int
+    clickhouse_rows: int
+    seconds: float
+    samples_per_s: float
+
+
+def run(folder: Path, overrides: list[str], *, stay: bool, as_json: bool) -> None:
+    """Do it all; with ``stay``, return at Ctrl-C. Raises `UserError` or `LocalRuntimeError`."""
+    if not TELEMETRY.exists():
+        raise UserError(f"{TELEMETRY} is missing: `tocsin demo` runs from a checkout of Tocsin")
+    # With --json the last line of standard output is for a machine; people read standard error.
+    console = Console(highlight=False, stderr=as_json)
+    clear(folder)
+    cfg, file = _configure(folder, overrides)
+    with Stack(cfg, ["--config", str(file)], folder) as stack:
+        with console.status("Starting ...") as status:
+            stack.start(lambda text: status.update(f"Starting: {text} ..."))
+            _wait_until_running(stack)
+        result = asyncio.run(_replay(stack, console))
+        report.show(console, stack, file, result)
+        if as_json:
+            print(msgspec.json.encode(result._asdict()).decode(), flush=True)
+        if stay:
+            console.print("\nEverything stays up until you press Ctrl-C.")
+            with contextlib.suppress(KeyboardInterrupt):
+                stack.watch(lambda text: console.print(text, markup=False))
+            console.print("Stopping ...")
+
+
+def _configure(folder: Path, overrides: list[str]) -> tuple[config.Config, Path]:
+    """The configuration, written down for the children and for further commands of the reader."""
+    defaults = config.Config()
+    chosen = {
+        "kafka": {"bootstrap_servers": f"{LOOPBACK}:{_port(DEFAULT_KAFKA_PORT)}"},
+        "inputs": [{"topic": defaults.inputs[0].topic, "partitions": PARTITIONS}],
+        "clickhouse": {"port": _port(defaults.clickhouse.port)},
+        "metrics": {
+            "worker_port": _port(defaults.metrics.worker_port),
+            "sink_port": _port(defaults.metrics.sink_port),
+        },
+    }
+    cfg = loader.parse(yaml.safe_dump(chosen), overrides)
+    differing = _difference(msgspec.to_builtins(cfg), msgspec.to_builtins(defaults))
+    text = yaml.safe_dump(differing, sort_keys=False)
+    file = folder / "tocsin.yaml"
+    file.write_text(f"# Written by `tocsin demo`: what differs from the defaults.\n{text}", encoding="utf-8")
+    return cfg, file
+
+
+def _port(wanted: int) -> int:
+    """The usual port, so that commands without options find it; a free one where that is taken."""
+    try:
+        require_free_port(wanted, "the demo")
+    except LocalRuntimeError:
+        return free_port()
+    return wanted
+
+
+def _difference(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, Any]:
+    found = {}
+    for key, value in values.items():
+        if isinstance(value, dict) and isinstance(defaults.get(key), dict):
+            value = _difference(value, defaults[key])  # noqa: PLW2901
+            if not value:
+                continue
+        elif value == defaults.get(key):
+            continue
+        found[key] = value
+    return found
+
+
+def _wait_until_running(stack: Stack) -> None:
+    """Until the worker has its partitions: what is measured afterwards is work and not a start."""
+    url = stack.services[0].metrics_url
+    deadline = time.monotonic() + STALL_S
+    while observe.total(url, "tocsin_partition_state", 'state="running"') < PARTITIONS:
+        _check(stack, deadline, "the worker has not taken its partitions")
+        time.sleep(_LOOK_EVERY_S)
+
+
+async def _replay(stack: Stack, console: Console) -> Result:
+    """Send the month, follow it through all parts, and read the result from where it ended up."""
+    chunks = list(read(str(TELEMETRY), "csv", Columns(), LABELS, CHUNK, Meter()))
+    samples = sum(len(chunk.ts_ms) for chunk in chunks if not isinstance(chunk, Lines))
+    began = time.monotonic()
+    with _bars(console) as bars:
+        await _follow(stack, chunks, samples, bars)
+    seconds = time.monotonic() - began
+    store, url = stack.cfg.clickhouse, stack.services[0].metrics_url
+    scored = int(observe.total(url, "tocsin_samples_total"))
+    on_topic = [told async for told in tail.read(stack.cfg, last=None, follow=False)]
+    anomalies = {told.event.anomaly_id for told in on_topic}
+    stored = observe.count(store, "uniqExact(anomaly_id) FROM anomalies")
+    if stored != len(anomalies):
+        raise UserError(f"{len(anomalies)} anomalies are on the topic, but {stored} are in ClickHouse: a bug")
+    rows = observe.count(store, "count() FROM telemetry FINAL")
+    return Result(scored, stored, rows, round(seconds, 2), round(scored / seconds))
+
+
+def _bars(console: Console) -> Progress:
+    return Progress(
+        TextColumn("{task.description:<22}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
+        TextColumn("{task.fields[note]}"),
+        console=console,
+    )
+
+
+async def _follow(stack: Stack, chunks: list[Chunk], samples: int, bars: Progress) -> None:
+    names = ("sent to Kafka", "scored by the worker", "stored in ClickHouse")
+    tasks = [bars.add_task(name, total=samples, note="") for name in names]
+    sent = 0
+
+    def tell(so_far: Sent) -> None:
+        nonlocal sent
+        sent = so_far.samples + so_far.gaps
+
+    topic = stack.cfg.inputs[0].topic
+    producing = asyncio.create_task(produce(stack.cfg.kafka, topic, chunks, progress=tell))
+    try:
+        seen, deadline = Progressed(), time.monotonic() + STALL_S
+        while not (producing.done() and seen.done(samples)):
+            now = await asyncio.to_thread(_look, stack, sent)
+            if now != seen:
+                seen, deadline = now, time.monotonic() + STALL_S
+            for task, done in zip(tasks, (seen.sent, seen.scored, seen.rows), strict=True):
+                bars.update(task, completed=done)
+            bars.update(tasks[1], note=f"{seen.events} anomaly events")
+            _check(stack, deadline, f"nothing moves any more ({seen})")
+            if producing.done():
+                producing.result()  # raises what went wrong
+            await asyncio.sleep(_LOOK_EVERY_S)
+    finally:
+        producing.cancel()
+
+
+def _look(stack: Stack, sent: int) -> Progressed:
+    worker, sink = (service.metrics_url for service in stack.services)
+    scored = observe.total(worker, "tocsin_samples_total") + observe.total(
+        worker, "tocsin_dead_letters_total"
+    )
+    return Progressed(
+        sent,
+        int(scored),
+        int(observe.total(worker, "tocsin_anomaly_events_total")),
+        int(observe.total(sink, "tocsin_sink_rows_total", 'table="telemetry"')),
+        int(observe.total(sink, "tocsin_sink_rows_total", 'table="anomalies"')),
+    )
+
+
+def _check(stack: Stack, deadline: float, what: str) -> None:
+    """Raise when a process has ended, or when the deadline is over."""
+    for service in stack.services:
+        child = service.child
+        if not child.alive:
+            raise LocalRuntimeError(
+                f"{child.name} ended with status {child.returncode}; "
+                f"its log {child.log_path} ends with:\n{child.log_tail()}"
+            )
+    if time.monotonic() > deadline:
+        logs = ", ".join(str(service.child.log_path) for service in stack.services)
+        raise LocalRuntimeError(f"{what} for {STALL_S:.0f} s; see {logs}")

@@ -1,0 +1,100 @@
+"""What `tocsin demo` prints in the end: the anomalies, the numbers, and how to look further."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
+
+from rich.console import Console
+from rich.table import Table
+
+from stream import observe
+from stream.tail import short
+
+if TYPE_CHECKING:
+    from stream.demo import Result
+    from stream.up import Stack
+
+STRONGEST: Final = 15
+"""Anomalies in the table; the others are counted."""
+
+# Of each anomaly the revision with the highest score, for the last one tells of the quiet that closed it.
+_ANOMALIES: Final = """
+SELECT formatDateTime(started, '%Y-%m-%d %H:%i') AS time, series, kind, severity, peak_score,
+       actual, expected, lower, upper
+FROM (SELECT * FROM anomalies FINAL ORDER BY score DESC LIMIT 1 BY anomaly_id)
+ORDER BY peak_score DESC LIMIT {limit}
+"""
+
+_COLORS: Final = {"info": "cyan", "warning": "yellow", "critical": "red"}
+
+
+def show(console: Console, stack: Stack, file: Path, result: Result) -> None:
+    """Everything that is read here comes from ClickHouse, as a dashboard would read it."""
+    found = observe.query(stack.cfg.clickhouse, _ANOMALIES.format(limit=STRONGEST))
+    console.print(_table(found, result.anomalies))
+    console.print(
+        f"{result.samples:,} samples scored, {result.clickhouse_rows:,} rows in ClickHouse, "
+        f"{result.anomalies} anomalies, in {result.seconds:.1f} s: "
+        f"[bold]{result.samples_per_s:,.0f} samples a second[/bold] from file to database.\n"
+    )
+    _further(console, stack, file)
+
+
+def _table(found: list[dict[str, Any]], anomalies: int) -> Table:
+    shown = f"the strongest {len(found)} of {anomalies}" if anomalies > len(found) else f"{anomalies}"
+    table = Table(title=f"Anomalies ({shown})", title_justify="left", title_style="bold")
+    for name in ("time (UTC)", "series", "kind"):
+        table.add_column(name, no_wrap=name != "series")
+    for name in ("actual", "expected", "band", "score"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for row in sorted(found, key=lambda r: r["time"]):
+        color = _COLORS.get(row["severity"], "")
+        table.add_row(
+            row["time"],
+            row["series"],
+            f"[{color}]{row['kind']}[/{color}]",
+            short(row["actual"]),
+            short(row["expected"]),
+            f"{short(row['lower'])} to {short(row['upper'])}",
+            f"{row['peak_score']:.2f}",
+        )
+    return table
+
+
+def _further(console: Console, stack: Stack, file: Path) -> None:
+    cfg, program = stack.cfg, _program()
+    store = cfg.clickhouse
+    sql = (
+        "SELECT started, series, kind, peak_score, reason FROM anomalies_latest ORDER BY started DESC LIMIT 5"
+    )
+    option = "" if _is_default(stack) else f" --config {_relative(file)}"
+    console.print("[bold]Look further[/bold] (in another terminal)")
+    lines = {
+        f"topic {cfg.topics.anomalies.name}": f"{program} tail --from-beginning{option}",
+        "SQL": f"curl -s '{store.host}:{store.port}/?database={store.database}' -d \"{sql} FORMAT Vertical\"",
+        "metrics": f"curl -s {stack.services[0].metrics_url}",
+        "your data": f"{program} produce FILE.csv{option}",
+    }
+    for name, command in lines.items():
+        console.print(f"  {name:<24} {command}", markup=False, soft_wrap=True)
+
+
+def _is_default(stack: Stack) -> bool:
+    """Whether commands find all of it without options."""
+    from schemas.config import Config  # noqa: PLC0415
+
+    return stack.cfg.kafka == Config().kafka and stack.cfg.topics == Config().topics
+
+
+def _program() -> str:
+    """How the reader calls us."""
+    called = Path(sys.argv[0])
+    return "tocsin" if shutil.which("tocsin") == str(called) else str(_relative(called))
+
+
+def _relative(path: Path) -> Path:
+    here = Path.cwd()
+    return path.resolve().relative_to(here) if path.resolve().is_relative_to(here) else path

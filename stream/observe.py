@@ -1,0 +1,56 @@
+"""Numbers from the outside, as a person would get them: `/metrics` of the processes and SQL over HTTP."""
+
+from __future__ import annotations
+
+import http.client
+import re
+import urllib.error
+import urllib.request
+from typing import Any, Final
+
+import msgspec
+
+from schemas import config
+
+TIMEOUT_S: Final = 10.0
+"""Of one look: a process that compiles or a busy machine may take seconds, more means that it hangs."""
+
+_LINE: Final = re.compile(r"^([a-zA-Z_:][\w:]*)(?:\{(.*)\})? (\S+)$", re.MULTILINE)
+
+_rows = msgspec.json.Decoder(list[dict[str, Any]])
+
+
+def total(url: str, name: str, labels: str = "") -> float:
+    """The sum of a metric over all label sets that contain this text; 0 while nothing answers."""
+    try:
+        with urllib.request.urlopen(url, timeout=TIMEOUT_S) as reply:  # noqa: S310  # an address of ours
+            text = reply.read().decode()
+    except (OSError, http.client.HTTPException):
+        return 0.0
+    return sum(float(v) for n, found, v in _LINE.findall(text) if n == name and labels in (found or ""))
+
+
+def query(store: config.ClickHouse, sql: str) -> list[dict[str, Any]]:
+    """The rows of a statement; raises ``OSError`` when ClickHouse does not answer or refuses it."""
+    request = urllib.request.Request(  # noqa: S310  # the address is configuration
+        f"{'https' if store.secure else 'http'}://{store.host}:{store.port}/?database={store.database}",
+        data=f"{sql} FORMAT JSON".encode(),
+        headers={"X-ClickHouse-User": store.username, "X-ClickHouse-Key": store.password},
+    )
+    try:
+        with urllib.request.urlopen(request, timeout=TIMEOUT_S) as reply:  # noqa: S310
+            return _rows.decode(msgspec.json.decode(reply.read(), type=_Answer).data)
+    except urllib.error.HTTPError as error:
+        raise OSError(error.read(500).decode(errors="replace")) from error
+
+
+def count(store: config.ClickHouse, what: str) -> int:
+    """One number, such as of ``count() FROM telemetry``; 0 while there is no such table yet."""
+    try:
+        return int(query(store, f"SELECT {what} AS n")[0]["n"])
+    except OSError:
+        return 0
+
+
+class _Answer(msgspec.Struct):
+    data: msgspec.Raw
