@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import logging
 import ssl
-from collections.abc import AsyncIterator, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import aiokafka
@@ -34,6 +34,7 @@ __all__ = [
     "consumer",
     "producer",
     "quiet",
+    "subscribe",
 ]
 
 log = structlog.get_logger(__name__)
@@ -49,6 +50,14 @@ transaction. Too short and a slow coordinator (just restarted) is taken for a fa
 STOP_TIMEOUT_S: Final = 5.0
 """Closing a client whose broker may be gone. What is not flushed by then is aborted by the broker, or by the
 next fence, so a shorter time costs nothing but a log line; a longer one delays recovery."""
+
+FETCH_WAIT_MS: Final = 50
+"""A fetch without data ends after this long. A partition that had unread messages when it began joins the
+next one, so this is added to its delay; a shorter time makes an idle worker ask more often."""
+
+PREFETCH_BACKOFF_S: Final = 0.01
+"""How long messages that a busy partition has not taken yet hold back the fetch of the others. aiokafka's
+100 ms would add that to the delay of every partition; none at all would fetch them one by one."""
 
 RETRY_BACKOFF_MS: Final = 20
 """A transaction that begins while the last one completes is refused and tried again after this long; the
@@ -185,8 +194,7 @@ class WorkerConsumer:
             rebalance_timeout_ms=worker.rebalance_timeout_ms,
             auto_offset_reset=worker.start_from,
             max_partition_fetch_bytes=worker.fetch_max_bytes,
-            # A partition that is not in the open fetch waits for its end: no longer than a batch.
-            fetch_max_wait_ms=min(100, max(1, worker.batch_interval_ms)),
+            fetch_max_wait_ms=FETCH_WAIT_MS,
             retry_backoff_ms=RETRY_BACKOFF_MS,
             partition_assignment_strategy=(StickyPartitionAssignor,),
             check_crcs=False,  # TCP has checked them; 4 % of the CPU of a worker
@@ -196,6 +204,7 @@ class WorkerConsumer:
         self._client.subscribe(topics=list(topics), listener=_Listener(self))
         async with asyncio.timeout(CONNECT_TIMEOUT_S):
             await self._client.start()
+        self._client._fetcher._prefetch_backoff = PREFETCH_BACKOFF_S  # noqa: SLF001  # no option sets it
 
     async def stop(self) -> None:
         """Leave the group, so that others need not wait for the session to time out."""
@@ -277,6 +286,23 @@ class _Listener(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # ai
 
     async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:
         await self._owner.on_assigned(assigned)
+
+
+def subscribe(client: Any, topics: Sequence[str], on_revoked: Callable[[], Awaitable[None]]) -> None:
+    """Subscribe an unstarted `consumer`; the group waits for ``on_revoked`` before partitions move, also at
+    the first join. Afterwards every position is the committed one again.
+    """
+    client.subscribe(topics=list(topics), listener=_Revoked(on_revoked))
+
+
+class _Revoked(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # as above
+    def __init__(self, on_revoked: Callable[[], Awaitable[None]]) -> None:
+        self._on_revoked = on_revoked
+
+    async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:  # noqa: ARG002
+        await self._on_revoked()
+
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None: ...
 
 
 class TransactionalProducer:

@@ -54,6 +54,7 @@ class Host(NamedTuple):
     pool: ThreadPoolExecutor
     snapshots: SnapshotStore
     report: Callable[[TopicPartition], PartitionReport]
+    interval_s: Callable[[], float]
 
 
 class Kept(NamedTuple):
@@ -86,6 +87,7 @@ class PartitionTask:
         self._producer: TransactionalProducer | None = None
         self._pipeline: Pipeline | None = None
         self._next_offset = 0
+        self._due = 0.0  # when the next batch should end, by the monotonic clock
         self._task = asyncio.create_task(
             self._live(), name=f"partition {partition.topic}/{partition.partition}"
         )
@@ -201,18 +203,24 @@ class PartitionTask:
             self._kept = Kept(self._next_offset, self._pipeline)
 
     async def _collect(self) -> tuple[list[Record], float]:
-        """Messages for one transaction: those of an interval, fewer when they are many or large."""
+        """Messages for one transaction: those of an interval, fewer when they are many or large.
+
+        The interval counts from the start of the last batch: when its commit took longer than that, what has
+        come in the meantime is taken at once.
+        """
         worker = self._host.cfg.worker
         records = await self._fetch(IDLE_FETCH_MS)
         started = time.monotonic()
+        due = max(started, self._due)
         size = _size(records)
         while records and len(records) < worker.max_batch_messages and size < worker.fetch_max_bytes:
-            left_ms = worker.batch_interval_ms - int((time.monotonic() - started) * 1000)
-            if left_ms <= 0 or self._stopping.is_set():
-                break
+            left_ms = max(0, int((due - time.monotonic()) * 1000))
             more = await self._fetch(left_ms)
             records += more
             size += _size(more)
+            if not left_ms and not more:
+                break
+        self._due = started + self._host.interval_s()
         return records, started
 
     async def _fetch(self, timeout_ms: int) -> list[Record]:

@@ -128,7 +128,7 @@ def test_overrides_that_lead_nowhere_are_mistakes():
         ("inputs: [{topic: a}, {topic: a}]", "inputs[0].topic"),
         ("inputs: [{topic: tocsin.scores}]", "inputs[0].topic"),
         ("worker: {rebalance_timeout_ms: 50}", "worker.rebalance_timeout_ms"),
-        ("worker: {transaction_timeout_ms: 100}", "worker.transaction_timeout_ms"),
+        ("worker: {transaction_timeout_ms: 50}", "worker.transaction_timeout_ms"),
         ("worker: {session_timeout_ms: 1}", "worker.session_timeout_ms"),
         ("sink: {group_id: tocsin-worker}", "sink.group_id"),
         ("kafka: {security_protocol: SASL_SSL}", "kafka.sasl_username"),
