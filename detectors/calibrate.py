@@ -30,6 +30,7 @@ DAY_MS: Final = 86_400_000.0
 _TAIL_SHARE = 0.02  # share of samples in the tail
 _PRIOR_QUANTILE = 1.7  # -log10 of the above: surprise as a true tail probability
 _PRIOR_EXCESS = 0.6  # heavier than the 0.43 of true tail probabilities
+_LEAST_EXCESS = 0.3  # a steeper tail is one of few distinct values: rare counts
 _PRIOR_WEIGHT = 8.0  # excesses
 _QUANTILE_MEMORY = 20_000.0  # samples
 _EXCESS_MEMORY = 400.0  # excesses
@@ -62,7 +63,7 @@ def _minus_log_p(tail: Any, surprise: float) -> Any:
     if excess <= 0.0:
         return base * surprise / max(tail.quantile, 1e-3)
     weight = tail.excesses + _PRIOR_WEIGHT
-    mean = (tail.excesses * tail.excess + _PRIOR_WEIGHT * _PRIOR_EXCESS) / weight
+    mean = max((tail.excesses * tail.excess + _PRIOR_WEIGHT * _PRIOR_EXCESS) / weight, _LEAST_EXCESS)
     return base + weight * np.log1p(excess / (mean * weight))
 
 

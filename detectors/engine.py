@@ -138,7 +138,7 @@ class Engine:
         after = states[keep]
         after[unripe & learn] = SampleState.WARMING_UP
         states[keep] = after
-        counts = learn & ~unripe
+        counts = learn & ~unripe & self._ensemble.alerts
         began_at, told, peaks = self._episodes.advance(slots, ts_ms[keep], kept, counts, verdict, scores)
         self._fill(floats, started, keep, verdict, began_at)
         self._spent("episodes", began)

@@ -2,7 +2,8 @@
 
 Each detector has a share of the alert budget in proportion to its weight, and its score is 1.0 at its own
 share; the common score is the largest. By the union bound the false alarms of all stay within the budget,
-however the detectors depend on one another. A detector of weight 0 is scored and named, but does not alert.
+however the detectors depend on one another. A detector of weight 0 is scored and named, but does not alert;
+when all have it there are scores and no alerts.
 """
 
 from __future__ import annotations
@@ -45,7 +46,8 @@ class Ensemble(Rows):
 
     def __init__(self, weights: Sequence[float], half_life: float) -> None:
         super().__init__(LEVEL)
-        self._weights = np.array(weights, np.float64)
+        self.alerts = any(weight > 0 for weight in weights)
+        self._weights = np.array(weights if self.alerts else [1.0] * len(weights), np.float64)
         self._half_life = half_life
 
     def join(

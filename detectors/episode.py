@@ -24,11 +24,13 @@ EPISODE: Final = np.dtype(
         ("samples", "u4"),
         ("quiet", "u4"),  # samples in a row below the lower threshold
         ("told", "u4"),  # samples since the last revision
-        ("above", "u4"),  # hot samples above and below the expected value
-        ("below", "u4"),
         ("outside", "u4"),  # hot samples outside the band
         ("started_ms", "i8"),
         ("hot_ms", "i8"),  # newest hot sample
+        ("worst", "f8"),  # value with the peak score, and what was expected then
+        ("worst_expected", "f4"),
+        ("worst_lower", "f4"),
+        ("worst_upper", "f4"),
         ("peak", "f4"),
         ("lower", "f4"),  # the band when it began: what was normal
         ("upper", "f4"),
@@ -49,10 +51,12 @@ TOLD: Final = np.dtype(
         ("expected", "f4"),
         ("lower", "f4"),
         ("upper", "f4"),
+        ("worst", "f8"),  # of the sample with the peak score
+        ("worst_expected", "f4"),
+        ("worst_lower", "f4"),
+        ("worst_upper", "f4"),
         ("revision", "u4"),
         ("samples", "u4"),
-        ("above", "u4"),
-        ("below", "u4"),
         ("status", "u1"),
         ("kind", "u1"),
         ("adopted", "u1"),
@@ -64,7 +68,7 @@ _LASTING: Final = np.uint32(32)  # an anomaly this long is told as a shift while
 
 
 class Episodes:
-    """The state machine of each series; 72 bytes a series and 4 a detector.
+    """The state machine of each series; 80 bytes a series and 4 a detector.
 
     Opens at a score of 1.0; is quiet below 0.5; closes after ``close_after`` quiet samples in a row, or
     as the new normal after ``max_duration`` samples. Closed with values outside the band from before it
@@ -127,7 +131,7 @@ class Episodes:
 def _begin(row: Any, ts_ms: int, expected: float, lower: float, upper: float) -> None:
     row.open = np.uint32(1)
     row.revision = row.samples = row.quiet = row.told = np.uint32(0)
-    row.above = row.below = row.outside = np.uint32(0)
+    row.outside = np.uint32(0)
     row.started_ms = ts_ms
     row.peak = np.float32(0.0)
     row.expected = expected
@@ -140,14 +144,15 @@ def _count(row: Any, ts_ms: int, value: float, score: float, band: tuple[float, 
     """One more sample of an open anomaly."""
     row.samples += np.uint32(1)
     row.told += np.uint32(1)
-    row.peak = max(row.peak, score)
+    if score > row.peak:
+        row.peak = score
+        row.worst = value
+        row.worst_expected, row.worst_lower, row.worst_upper = band
     if score < _QUIET:
         row.quiet += np.uint32(1)
         return
     row.quiet = np.uint32(0)
     row.hot_ms = ts_ms
-    row.above += np.uint32(value > band[0])
-    row.below += np.uint32(value < band[0])
     row.outside += np.uint32(value < band[1] or value > band[2])
 
 
@@ -158,7 +163,7 @@ def _kind(row: Any, value: float, adopted: bool) -> Any:
         return SHIFT
     if row.outside == 0:
         return PATTERN
-    return SPIKE if row.above >= row.below else DIP
+    return SPIKE if row.worst >= row.worst_expected else DIP
 
 
 @njit(cache=True, nogil=True)
@@ -193,8 +198,9 @@ def _advance(  # type: ignore[no-untyped-def]
             record.ended_ms = 0
             record.actual, record.score, record.peak = values[i], score[i], row.peak
             record.expected, record.lower, record.upper = expected[i], lower[i], upper[i]
+            record.worst, record.worst_expected = row.worst, row.worst_expected
+            record.worst_lower, record.worst_upper = row.worst_lower, row.worst_upper
             record.revision, record.samples = row.revision, row.samples
-            record.above, record.below = row.above, row.below
             record.kind = _kind(row, values[i], adopted)
             record.adopted = adopted
             if status == CLOSE:

@@ -53,7 +53,7 @@ def _event(
         labels=series.labels,
         kind=_KIND[int(record["kind"])],
         severity=severity(float(record["peak"])),
-        direction=_direction(int(record["above"]), int(record["below"])),
+        direction=_direction(record),
         score=float(record["score"]),
         peak_score=float(record["peak"]),
         actual=_finite(record["actual"]),
@@ -77,10 +77,11 @@ def _hash(text: str) -> str:
     return xxhash.xxh128_hexdigest(text.encode())
 
 
-def _direction(above: int, below: int) -> Direction:
-    if 4 * min(above, below) >= max(above, below):
+def _direction(record: np.void) -> Direction:
+    """Where the worst sample stood; both where there is nothing to compare it with, or it was inside."""
+    if int(record["kind"]) == PATTERN:
         return Direction.BOTH
-    return Direction.ABOVE if above > below else Direction.BELOW
+    return Direction.ABOVE if record["worst"] >= record["worst_expected"] else Direction.BELOW
 
 
 def _finite(value: np.floating[Any]) -> float | None:
@@ -88,20 +89,27 @@ def _finite(value: np.floating[Any]) -> float | None:
 
 
 def _reason(record: np.void, metric: str) -> str:
-    actual, lower, upper = float(record["actual"]), float(record["lower"]), float(record["upper"])
-    was = f"{metric} is {actual:.4g}"
-    if math.isnan(lower):
-        said = f"{was}, unusual for this series"
-    else:
-        where = "above" if actual > upper else "below" if actual < lower else "within"
-        band = f"its band {lower:.4g} to {upper:.4g} (expected {float(record['expected']):.4g})"
-        said = f"{was}, {where} {band}"
-    minutes = (int(record["detected_ms"]) - int(record["started_ms"])) / 60_000
-    if int(record["status"]) == OPEN:
-        return f"{said}; score {float(record['score']):.2f}"
-    if int(record["status"]) == UPDATE:
-        return f"{said}; for {minutes:.0f} minutes, peak score {float(record['peak']):.2f}"
+    """What happened in a sentence with numbers: at worst, against what was expected, and how it goes on."""
+    status = int(record["status"])
+    worst = f"{float(record['worst']):.4g}"
+    told = f"{metric} is {worst}" if status == OPEN else f"{metric} was {worst} at worst"
+    told = f"{told}, {_against_band(record)}"
+    minutes = (int(record["ended_ms"] or record["detected_ms"]) - int(record["started_ms"])) / 60_000
+    now = f"{float(record['actual']):.4g}"
+    if status == OPEN:
+        return told
+    if status == UPDATE:
+        return f"{told}; for {minutes:.0f} minutes so far, now {now}"
     if record["adopted"]:
-        return f"{said}; after {minutes:.0f} minutes this is taken as the new normal"
-    new = "a new normal" if int(record["kind"]) == SHIFT else "quiet again"
-    return f"{said}; {new}, peak score {float(record['peak']):.2f}"
+        return f"{told}; after {minutes:.0f} minutes {now} is taken as the new normal"
+    if int(record["kind"]) == SHIFT:
+        return f"{told}; it settled at a new level, now {now}"
+    return f"{told}; back to normal after {minutes:.0f} minutes"
+
+
+def _against_band(record: np.void) -> str:
+    worst, lower, upper = (float(record[name]) for name in ("worst", "worst_lower", "worst_upper"))
+    if math.isnan(lower):
+        return "unusual for this series"
+    where = "above" if worst > upper else "below" if worst < lower else "unusual though within"
+    return f"{where} its band {lower:.4g} to {upper:.4g} (expected {float(record['worst_expected']):.4g})"

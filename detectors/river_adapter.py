@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.protocol import F64, I64, Bools, Scores, State
-from detectors.river_model import build, is_supervised
+from detectors.river_model import build, is_supervised, says_probability
 from detectors.rows import grown
 
 _LAGS: Final = 5
@@ -74,6 +74,7 @@ class RiverDetector:
     to [0, 1] around the median of the history; for models that score a target (``GaussianScorer``,
     ``PredictiveAnomalyDetection``), the target is the value in units of its spread and the features are lags
     and time of day. Model scores are held against their own median and 98 % quantile in the history.
+    ``PredictiveAnomalyDetection`` stops counting at ``n_std``: give it 10 or more.
     A still series does not surprise until it moves. No band. Samples that may not be learned are scored by
     a copy, for some models change when they score. A sample costs 20 to 500 us, a series 12 KB and its model.
     """
@@ -201,6 +202,7 @@ class _Live:
     ) -> None:
         values = np.array([value for _, value in history])
         self._model, self._supervised, self._params = model, supervised, params
+        self._is_probability = says_probability(model)
         self._middle = float(np.median(values))
         distance = np.abs(values - self._middle)
         usual = float(np.mean(np.minimum(distance, np.quantile(distance, 0.95))))
@@ -239,6 +241,8 @@ class _Live:
             raw = float(self._model.score_one(x, y) if self._supervised else self._model.score_one(x))
         except (ArithmeticError, LookupError):
             return 0.0
+        if self._is_probability:
+            return -math.log10(max(1.0 - raw, 1e-16)) if raw <= 1.0 else 0.0
         return min(max(raw, -1e12), 1e12) if math.isfinite(raw) else 0.0
 
     def _features(self, ts_ms: int, value: float) -> tuple[dict[str, float], float]:

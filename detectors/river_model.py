@@ -47,11 +47,19 @@ def build(spec: Any, seed: int) -> Any:
 
 def is_supervised(model: Any) -> bool:
     """Whether the model scores a target given features (`score_one(x, y)`), rather than the features."""
-    last = model
-    while isinstance(last, river.compose.Pipeline):
-        last = list(last.steps.values())[-1]
-    inner = getattr(last, "anomaly_detector", last)
-    return isinstance(inner, river.base.SupervisedAnomalyDetector)
+    return isinstance(_scorer(model), river.base.SupervisedAnomalyDetector)
+
+
+def says_probability(model: Any) -> bool:
+    """Whether the score is 1 minus a tail probability, so that all that is far reads 1.0."""
+    return isinstance(_scorer(model), river.anomaly.GaussianScorer)
+
+
+def _scorer(model: Any) -> Any:
+    """What scores at the end of a pipeline and inside a filter."""
+    while isinstance(model, river.compose.Pipeline):
+        model = list(model.steps.values())[-1]
+    return getattr(model, "anomaly_detector", model)
 
 
 def _named(spec: Any) -> tuple[str, Mapping[str, Any]]:

@@ -2,9 +2,14 @@
 
 Three distances of a sample are taken, each in units of its own slowly learned, clipped mean absolute size:
 from the expected value (a fast level, with the seasonal profile where that has earned it), from the last
-value, and from the slow level. The evidence is the sum of log2(1 + z), which no single heavy tail dominates; it is
-mapped to about -log10 of the tail probability for Gaussian noise, and `detectors.calibrate` corrects it per
-series.
+value, and from the slow level. The evidence is the sum of log2(1 + z), which no single heavy tail dominates;
+it is mapped to about -log10 of the tail probability for Gaussian noise, and `detectors.calibrate` corrects it
+per series.
+
+The profile is an offset from the slow level: 24 hours of the day, interpolated between their middles, and 84
+pairs of hours of the week on top. A bin is a clipped running mean, and counts for little until it has been
+visited on several days. Times are UTC. All helpers of the loop stand in this file because numba's cache notices
+a change in this file only.
 """
 
 from __future__ import annotations
@@ -18,7 +23,6 @@ from numpy.typing import NDArray
 
 from detectors.protocol import F64, I64, Bools, Scores, State
 from detectors.rows import Rows
-from detectors.seasonal import PROFILE_FIELDS, learn_profile, offset
 
 ROW: Final = np.dtype(
     [
@@ -39,7 +43,10 @@ ROW: Final = np.dtype(
         ("plain_error", "f4"),  # of the level alone, and of level and profile: the better one is used
         ("season_error", "f4"),
         ("broken", "f4"),  # share of values that are not whole numbers
-        *PROFILE_FIELDS,
+        ("day", "f4", (24,)),  # profile by hour of the day, and by pairs of hours of the week on top
+        ("week", "f4", (84,)),
+        ("day_seen", "u2", (24,)),  # samples learned, saturating
+        ("week_seen", "u2", (84,)),
     ]
 )
 _LIMIT = 1e38  # values beyond it are taken as this, so that float32 state and bands stay finite
@@ -51,6 +58,10 @@ _ADOPT = 48  # samples in a row that make a new normal
 _RELATIVE = 5e-4  # no spread is smaller than this share of the level
 _BAND = 6.0  # spreads on either side of the expected value
 _SLOW_MS = 3 * 86_400_000.0
+_HOUR_MS = 3_600_000
+_DAY_MEMORY = 7.0  # visits of a bin
+_WEEK_MEMORY = 4.0
+_WEEK_START = 3 * 24 * _HOUR_MS  # 1970-01-01 was a Thursday: the week begins on Monday
 
 
 class Robust:
@@ -106,6 +117,40 @@ def _warm_up(params: Mapping[str, Any]) -> int:
 @njit(cache=True, nogil=True, inline="always")
 def _clipped(value: float, limit: float) -> Any:
     return min(max(value, -limit), limit)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _offset(row: Any, ts_ms: int, interval_ms: float) -> Any:
+    """What the profile adds to the level at a time; 0 where it knows nothing."""
+    hours = (ts_ms % (24 * _HOUR_MS)) / _HOUR_MS - 0.5
+    low = int(np.floor(hours))
+    share = hours - low
+    visit = _HOUR_MS / max(interval_ms, 1.0)
+    first, second = low % 24, (low + 1) % 24
+    a = row.day[first] * row.day_seen[first] / (row.day_seen[first] + visit + 1.0)
+    b = row.day[second] * row.day_seen[second] / (row.day_seen[second] + visit + 1.0)
+    pair = ((ts_ms + _WEEK_START) // (2 * _HOUR_MS)) % 84
+    seen = float(row.week_seen[pair])
+    return a + share * (b - a) + row.week[pair] * seen / (seen + 4.0 * visit + 1.0)
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _learn_profile(row: Any, ts_ms: int, interval_ms: float, deviation: float, clip: float) -> None:
+    """Move the bins of a time towards a deviation from the level, by at most ``clip`` a visit's share."""
+    hour = (ts_ms % (24 * _HOUR_MS)) // _HOUR_MS
+    pair = ((ts_ms + _WEEK_START) // (2 * _HOUR_MS)) % 84
+    visit = max(_HOUR_MS / max(interval_ms, 1.0), 1.0)
+    seen = row.day_seen[hour]
+    rate = max(1.0 / (seen + 1.0), 1.0 / (visit * _DAY_MEMORY))
+    row.day[hour] += np.float32(rate * min(max(deviation - row.day[hour], -clip), clip))
+    if seen < 65_535:
+        row.day_seen[hour] += np.uint16(1)
+    rest = deviation - row.day[hour]
+    seen = row.week_seen[pair]
+    rate = max(1.0 / (seen + 1.0), 1.0 / (2.0 * visit * _WEEK_MEMORY))
+    row.week[pair] += np.float32(rate * min(max(rest - row.week[pair], -clip), clip))
+    if seen < 65_535:
+        row.week_seen[pair] += np.uint16(1)
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -198,7 +243,7 @@ def _learn(  # type: ignore[no-untyped-def]
     row.spread += np.float32(scale * (min(abs(residual), limit) - row.spread))
     row.move += np.float32(scale * (min(abs(x - row.last), clip * move_spread) - row.move))
     row.slow_spread += np.float32(scale * (min(abs(distance), slow_limit) - row.slow_spread))
-    learn_profile(row, ts_ms, interval_ms, x - row.slow, slow_limit)
+    _learn_profile(row, ts_ms, interval_ms, x - row.slow, slow_limit)
     row.slow += slow_rate * _clipped(x - row.slow - season, slow_limit)
     _adopt(row, x, distance, _FAR * slow_spread)
     _learn_jump(row, abs(x - row.last))
@@ -224,7 +269,7 @@ def _step(rows, warm_up, slots, ts_ms, values, learn, said, ready):  # type: ign
         gap_ms = ts_ms[i] - row.newest_ms
         interval_ms = row.interval_ms if row.interval_ms > 0.0 else max(float(gap_ms), 1.0)
         steps = min(max(gap_ms / interval_ms, 0.1), 100.0)
-        season = offset(row, ts_ms[i], interval_ms)
+        season = _offset(row, ts_ms[i], interval_ms)
         weight = _season_weight(row)
         expected = row.level + weight * (row.rest + season - row.level)
         floor = _floor(row)

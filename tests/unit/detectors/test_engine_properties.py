@@ -21,7 +21,7 @@ ADMISSIONS = st.sampled_from(
         config.Admission(max_series_per_partition=5, max_series_per_metric=3, allowed_lateness_ms=50_000),
     ]
 )
-FEW = settings(max_examples=60, deadline=None)
+FEW = settings(max_examples=25, deadline=None)
 
 
 @FEW
