@@ -63,6 +63,10 @@ RETRY_BACKOFF_MS: Final = 20
 """A transaction that begins while the last one completes is refused and tried again after this long; the
 default of 100 ms puts 137 ms into the p99 of every transaction."""
 
+COMPRESSION: Final = "snappy"
+"""aiokafka compresses lz4 at level 9, in the event loop: 110 MB/s, to 65 % of a batch of scores, and more than
+half of a worker's CPU. Snappy takes it to 67 % at 3.7 GB/s, zstd to 55 % at 0.7 GB/s."""
+
 MAX_REQUEST_BYTES: Final = 16 * 1024 * 1024
 """Largest message that our producers agree to send: a dead letter carries a whole input message."""
 
@@ -135,7 +139,7 @@ def producer(kafka: config.Kafka, **options: Any) -> Any:
     """An unstarted idempotent ``AIOKafkaProducer``; ``options`` are aiokafka's, and win."""
     defaults: dict[str, Any] = {
         "enable_idempotence": True,
-        "compression_type": "lz4",
+        "compression_type": COMPRESSION,
         "max_request_size": MAX_REQUEST_BYTES,
         "max_batch_size": 256 * 1024,
         "linger_ms": 5,
