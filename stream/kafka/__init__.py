@@ -1,0 +1,41 @@
+"""Kafka clients, made from the configuration: the only package that imports aiokafka.
+
+Other modules take from here the clients, the few types that travel with them (`TopicPartition`, `Record`) and
+the errors they may meet (`KafkaError`, `ProducerFenced`).
+"""
+
+from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerFenced
+
+from stream.kafka.admin import Admin
+from stream.kafka.clients import (
+    STOP_TIMEOUT_S,
+    Message,
+    Record,
+    TopicPartition,
+    connection,
+    consumer,
+    producer,
+    quiet,
+)
+from stream.kafka.consumer import Rebalance, WorkerConsumer, subscribe
+from stream.kafka.transactions import BATCH_BYTES, TransactionalProducer
+
+__all__ = [
+    "BATCH_BYTES",
+    "STOP_TIMEOUT_S",
+    "Admin",
+    "KafkaConnectionError",
+    "KafkaError",
+    "Message",
+    "ProducerFenced",
+    "Rebalance",
+    "Record",
+    "TopicPartition",
+    "TransactionalProducer",
+    "WorkerConsumer",
+    "connection",
+    "consumer",
+    "producer",
+    "quiet",
+    "subscribe",
+]
