@@ -17,7 +17,7 @@ from stream.kafka.clients import (
     producer,
     quiet,
 )
-from stream.kafka.consumer import Rebalance, WorkerConsumer, subscribe
+from stream.kafka.group import Rebalance, WorkerConsumer, subscribe
 from stream.kafka.transactions import BATCH_BYTES, TransactionalProducer
 
 __all__ = [
