@@ -71,9 +71,9 @@ class Worker(Section, frozen=True):
     batch_interval_ms: Annotated[
         Ms,
         Meta(
-            description="A partition commits about this often; smaller is sooner, larger is cheaper. A worker "
             description="A partition commits about this often; smaller is sooner, larger is cheaper. With "
             "more than a dozen partitions a worker takes 4 ms for each."
+        ),
     ] = 50
     max_batch_messages: Annotated[Positive, Meta(description="Most messages in one transaction.")] = 5000
     max_batch_samples: Annotated[
