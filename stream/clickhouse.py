@@ -25,6 +25,7 @@ from clickhouse_connect.driver.exceptions import (
 )
 
 from schemas import config
+from stream.errors import UserError
 
 __all__ = ["ClickHouse", "Client", "RefusedError", "UnavailableError"]
 
@@ -80,7 +81,7 @@ class UnavailableError(Exception):
     """ClickHouse cannot do it now; the same call may succeed later. Whether it was done is not known."""
 
 
-class RefusedError(Exception):
+class RefusedError(UserError):
     """ClickHouse will not do it, however often it is asked; ``code`` is its number for the reason."""
 
     def __init__(self, message: str, code: int | None = None) -> None:

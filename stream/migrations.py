@@ -16,6 +16,7 @@ import structlog
 
 from schemas import config
 from stream.clickhouse import Client
+from stream.errors import UserError
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +34,7 @@ ORDER BY (number, sha256)
 """
 
 
-class MigrationError(Exception):
+class MigrationError(UserError):
     """The database and the files contradict each other."""
 
 
