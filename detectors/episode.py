@@ -68,7 +68,7 @@ _LASTING: Final = np.uint32(32)  # an anomaly this long is told as a shift while
 
 
 class Episodes:
-    """The state machine of each series; 80 bytes a series and 4 a detector.
+    """The state machine of each series; 76 bytes a series and 4 a detector.
 
     Opens at a score of 1.0; is quiet below 0.5; closes after ``close_after`` quiet samples in a row, or
     as the new normal after ``max_duration`` samples. Closed with values outside the band from before it

@@ -8,8 +8,8 @@ per series.
 
 The profile is an offset from the slow level: 24 hours of the day, interpolated between their middles, and 84
 pairs of hours of the week on top. A bin is a clipped running mean, and counts for little until it has been
-visited on several days. Times are UTC. All helpers of the loop stand in this file because numba's cache notices
-a change in this file only.
+visited on several days. Times are UTC. All helpers of the loop stand in this file because numba's cache
+notices a change in this file only.
 """
 
 from __future__ import annotations
@@ -56,6 +56,7 @@ _CLIP = 4.0  # what one sample may teach, in spreads
 _FAR = 4.0  # spreads from the slow level that count towards a new normal
 _ADOPT = 48  # samples in a row that make a new normal
 _RELATIVE = 5e-4  # no spread is smaller than this share of the level
+_AHEAD = 32  # samples whose rows are fetched together
 _BAND = 6.0  # spreads on either side of the expected value
 _SLOW_MS = 3 * 86_400_000.0
 _HOUR_MS = 3_600_000
@@ -65,7 +66,7 @@ _WEEK_START = 3 * 24 * _HOUR_MS  # 1970-01-01 was a Thursday: the week begins on
 
 
 class Robust:
-    """Robust distances with clipped learning; about 0.1 us a sample and 780 bytes a series.
+    """Robust distances with clipped learning; about 0.1 us a sample and 740 bytes a series.
 
     Parameters: ``warm_up`` (samples before it is ready, 32).
     """
@@ -95,7 +96,9 @@ class Robust:
     def step(self, slots: I64, ts_ms: I64, values: F64, learn: Bools) -> Scores:
         said = np.empty((4, len(slots)), np.float32)
         ready = np.empty(len(slots), np.bool_)
-        _step(self._rows.array, self._warm_up, slots, ts_ms, values, learn, said, ready)
+        rows = self._rows.array
+        lines = rows.view(np.uint8).reshape(len(rows), rows.itemsize)
+        _step(rows, lines, self._warm_up, slots, ts_ms, values, learn, said, ready)
         return Scores(said[0], said[1], said[2], said[3], ready)
 
     def evict(self, slots: I64) -> None:
@@ -256,8 +259,21 @@ def _learn(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _step(rows, warm_up, slots, ts_ms, values, learn, said, ready):  # type: ignore[no-untyped-def]
+def _touch(lines, slots):  # type: ignore[no-untyped-def]
+    """Read a byte of each cache line of the rows, so that their misses overlap; the sum keeps it honest."""
+    total = np.uint64(0)
     for i in range(slots.shape[0]):
+        for j in range(0, lines.shape[1], 64):
+            total += lines[slots[i], j]
+    return total
+
+
+@njit(cache=True, nogil=True)
+def _step(rows, lines, warm_up, slots, ts_ms, values, learn, said, ready):  # type: ignore[no-untyped-def]
+    touched = np.uint64(0)
+    for i in range(slots.shape[0]):
+        if i % _AHEAD == 0:
+            touched += _touch(lines, slots[i : i + _AHEAD])
         row = rows[slots[i]]
         x = _clipped(values[i], _LIMIT)
         ready[i] = row.learned >= warm_up
@@ -293,3 +309,4 @@ def _step(rows, warm_up, slots, ts_ms, values, learn, said, ready):  # type: ign
                 row, x, ts_ms[i], steps, interval_ms, season, residual, distance,
                 spread, move_spread, slow_spread,
             )  # fmt: skip
+    return touched
