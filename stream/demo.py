@@ -147,10 +147,10 @@ async def _replay(stack: Stack, console: Console) -> Result:
     scored = int(observe.total(url, "tocsin_samples_total"))
     on_topic = [told async for told in tail.read(stack.cfg, last=None, follow=False)]
     anomalies = {told.event.anomaly_id for told in on_topic}
-    stored = observe.count(store, "uniqExact(anomaly_id) FROM anomalies")
+    stored = observe.count(store, "uniqExact(anomaly_id)", "anomalies")
     if stored != len(anomalies):
         raise UserError(f"{len(anomalies)} anomalies are on the topic, but {stored} are in ClickHouse: a bug")
-    rows = observe.count(store, "count() FROM telemetry FINAL")
+    rows = observe.count(store, "count()", "telemetry FINAL")
     return Result(scored, stored, rows, round(seconds, 2), round(scored / seconds))
 
 

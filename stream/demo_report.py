@@ -7,11 +7,11 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from stream import observe
-from stream.tail import short
 
 if TYPE_CHECKING:
     from stream.demo import Result
@@ -22,8 +22,8 @@ STRONGEST: Final = 15
 
 # Of each anomaly the revision with the highest score, for the last one tells of the quiet that closed it.
 _ANOMALIES: Final = """
-SELECT formatDateTime(started, '%Y-%m-%d %H:%i') AS time, series, kind, severity, peak_score,
-       actual, expected, lower, upper
+SELECT formatDateTime(started, '%Y-%m-%d') AS day, formatDateTime(started, '%m-%d %H:%i') AS time,
+       metric, kind, severity, peak_score, actual, expected, lower, upper
 FROM (SELECT * FROM anomalies FINAL ORDER BY score DESC LIMIT 1 BY anomaly_id)
 ORDER BY peak_score DESC LIMIT {limit}
 """
@@ -44,24 +44,37 @@ def show(console: Console, stack: Stack, file: Path, result: Result) -> None:
 
 
 def _table(found: list[dict[str, Any]], anomalies: int) -> Table:
-    shown = f"the strongest {len(found)} of {anomalies}" if anomalies > len(found) else f"{anomalies}"
-    table = Table(title=f"Anomalies ({shown})", title_justify="left", title_style="bold")
+    """Narrow enough for a terminal of 80 columns."""
+    found = sorted(found, key=lambda row: (row["day"], row["time"]))
+    days = f" ({found[0]['day']} to {found[-1]['day']})" if found else ""
+    shown = f"the strongest {len(found)} of {anomalies}" if anomalies > len(found) else f"all {anomalies}"
+    table = Table(
+        title=f"Anomalies, {shown}{days}",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
     for name in ("time (UTC)", "series", "kind"):
-        table.add_column(name, no_wrap=name != "series")
+        table.add_column(name, no_wrap=True)
     for name in ("actual", "expected", "band", "score"):
         table.add_column(name, justify="right", no_wrap=True)
-    for row in sorted(found, key=lambda r: r["time"]):
+    for row in found:
         color = _COLORS.get(row["severity"], "")
         table.add_row(
             row["time"],
-            row["series"],
+            row["metric"],
             f"[{color}]{row['kind']}[/{color}]",
-            short(row["actual"]),
-            short(row["expected"]),
-            f"{short(row['lower'])} to {short(row['upper'])}",
+            *(_narrow(row[name]) for name in ("actual", "expected")),
+            f"{_narrow(row['lower'])}..{_narrow(row['upper'])}",
             f"{row['peak_score']:.2f}",
         )
     return table
+
+
+def _narrow(number: float | None) -> str:
+    return "-" if number is None else f"{number:.3g}"
 
 
 def _further(console: Console, stack: Stack, file: Path) -> None:

@@ -116,11 +116,7 @@ async def _fetch(consumer: Any) -> list[Told]:
 def line(event: AnomalyEvent) -> str:
     """One line: when, how bad, what happened, where, how much."""
     number = f"{short(event.actual)} (expected {short(event.expected)}, band {band(event)})"
-    ended = (
-        f", ended {time_text(event.ended_ms)} after {event.samples} samples"
-        if event.ended_ms is not None
-        else ""
-    )
+    ended = f", ended {time_text(event.ended_ms)}" if event.ended_ms is not None else ""
     return (
         f"{time_text(event.started_ms)}  {event.severity:<8} {event.status:<6} {event.kind:<7} "
         f"{event.series}  {number}  score {event.score:.2f}, peak {event.peak_score:.2f}{ended}"

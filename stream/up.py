@@ -184,10 +184,11 @@ def run(cfg: config.Config, options: Sequence[str], folder: Path, *, kafka: bool
     with Stack(cfg, options, folder, kafka=kafka, clickhouse=clickhouse) as stack:
         with console.status("Starting ...") as status:
             stack.start(lambda text: status.update(f"Starting: {text} ..."))
-        console.print("\n".join(where(stack)))
+        console.print("\n".join(where(stack)), soft_wrap=True)
         console.print(
             "\nSend telemetry with `tocsin produce FILE.csv`, see anomalies with `tocsin tail -f`. "
-            "Ctrl-C stops all."
+            "Ctrl-C stops all.",
+            soft_wrap=True,
         )
         try:
             stack.watch(lambda text: console.print(text, markup=False))
