@@ -31,7 +31,7 @@ class Samples(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """What the engine made of a batch, each array of length *n*; ``series`` and ``series_index`` as in `Samples`.
+    """What the engine made of a batch, arrays of length *n*; ``series`` and ``series_index`` as in `Samples`.
 
     ``state`` holds `schemas.score.SampleState`; ``anomaly_started_ms`` is the start of the anomaly that was
     open when the sample had been seen, 0 where none was. With a lateness allowed, samples come out later
