@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
+from stream.commands.backtest import backtest
 from stream.errors import UserError
 
 USAGE_ERROR: Final = 2
@@ -247,6 +248,9 @@ def score(
     from stream.score import Choice
 
     command.run(cfg, file, Choice(timestamp_column, value_column, series), output, plot)
+
+
+app.command()(backtest)
 
 
 @app.command("check-config")
