@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Literal
 
 from rich.console import Console
@@ -30,7 +31,7 @@ def run(
 ) -> None:
     """Send the files one after the other and say how fast it went."""
     fixed = parse_labels(labels)
-    kinds = [_kind(path, form) for path in files]
+    kinds = [_kind(path, form) for path in files]  # all are looked at before the first is sent
     console = Console(stderr=True)
     total, began = Sent(), time.monotonic()
     with _progress(console) as progress:
@@ -60,6 +61,8 @@ def parse_labels(labels: Sequence[str]) -> dict[str, str]:
 
 
 def _kind(path: str, form: Literal["auto"] | Kind) -> Kind:
+    if path != STDIN and not Path(path).is_file():
+        raise UserError(f"{path}: {'is a folder' if Path(path).is_dir() else 'no such file'}")
     if form != "auto":
         return form
     if path == STDIN:

@@ -1,0 +1,87 @@
+"""`tocsin demo` from outside: what it reports, and that it leaves nothing behind."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from stream.local.process import start_time
+
+SERIES = 4
+ROWS = 43_272
+FOLDER = Path(__file__).resolve().parents[2] / ".tocsin" / "tests" / f"demo-{os.getpid()}"
+COMMAND = [sys.executable, "-m", "stream.cli", "demo", "--state-dir", str(FOLDER)]
+
+
+@pytest.fixture(autouse=True)
+def _removed():
+    yield
+    subprocess.run(["rm", "-rf", str(FOLDER)], check=True)
+
+
+def children() -> list[int]:
+    """The processes of the demo that live, by their pid files."""
+    found = [json.loads(path.read_text()) for path in FOLDER.rglob("*.pid")]
+    return [entry["pid"] for entry in found if start_time(entry["pid"]) == entry["started"]]
+
+
+def wait_for(condition, process: subprocess.Popen[str], deadline_s: float = 120.0):
+    deadline = time.monotonic() + deadline_s
+    while not condition():
+        assert process.poll() is None, process.communicate()
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_the_demo_counts_what_is_in_the_parts_also_after_a_kill():
+    killed = subprocess.Popen([*COMMAND, "--json"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert killed.stdout is not None
+    first = json.loads(killed.stdout.readline())
+    orphans = children()
+    assert len(orphans) == 4
+    killed.kill()
+    killed.communicate()
+    assert children() == orphans
+
+    second = subprocess.run(
+        [*COMMAND, "--exit", "--json"], capture_output=True, text=True, timeout=150, check=False
+    )
+    assert second.returncode == 0, second.stderr
+    result = json.loads(second.stdout.splitlines()[-1])
+    assert result["samples"] == result["clickhouse_rows"] == SERIES * ROWS
+    assert result["anomalies"] == first["anomalies"] > 0
+    assert result["samples_per_s"] == pytest.approx(result["samples"] / result["seconds"], rel=0.01)
+    assert "apdex" in second.stderr
+    assert not children()
+    assert all(start_time(pid) is None for pid in orphans)
+
+
+@pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_in_the_middle_stops_every_process(sign):
+    demo = subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    wait_for(lambda: len(children()) == 4, demo)
+    started = children()
+    demo.send_signal(sign)
+    out, err = demo.communicate(timeout=60)
+    assert demo.returncode == 130, out + err
+    assert "Traceback" not in err
+    assert all(start_time(pid) is None for pid in started)
+    assert not children()
+
+
+def test_a_second_demo_at_the_same_time_is_refused():
+    first = subprocess.Popen([*COMMAND, "--exit"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_for(lambda: len(children()) >= 2, first)
+        second = subprocess.run([*COMMAND, "--exit"], capture_output=True, text=True, timeout=60, check=False)
+        assert second.returncode == 2
+        assert "in use by process" in second.stderr
+    finally:
+        first.send_signal(signal.SIGINT)
+        first.wait(60)
+    assert not children()
