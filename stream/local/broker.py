@@ -183,7 +183,8 @@ class LocalKafka:
     def _format(self, java: str, classpath: str, config: Path) -> None:
         if (self.folder / "data" / "meta.properties").exists():
             return
-        cluster_id = urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")
+        # One that begins with a dash, as one in 64 does, would be read as an option.
+        cluster_id = "A" + urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
         command = [java, "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", classpath]
         command += [
             "kafka.tools.StorageTool",
