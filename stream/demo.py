@@ -80,7 +80,7 @@ def run(folder: Path, overrides: list[str], *, stay: bool, as_json: bool) -> Non
         if stay:
             console.print("\nEverything stays up until you press Ctrl-C.")
             with contextlib.suppress(KeyboardInterrupt):
-                stack.watch(lambda text: console.print(text, markup=False))
+                stack.watch(lambda text: console.print(text, markup=False, soft_wrap=True))
             console.print("Stopping ...")
 
 

@@ -191,7 +191,7 @@ def run(cfg: config.Config, options: Sequence[str], folder: Path, *, kafka: bool
             soft_wrap=True,
         )
         try:
-            stack.watch(lambda text: console.print(text, markup=False))
+            stack.watch(lambda text: console.print(text, markup=False, soft_wrap=True))
         except KeyboardInterrupt:
             console.print("Stopping ...")
 
