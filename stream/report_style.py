@@ -35,6 +35,9 @@ tr:first-child > th { color: var(--faint); font-size: 12px; vertical-align: bott
 .hit { color: var(--label); } .miss { color: var(--anomaly); }
 .hit, .miss { font-size: 12px; white-space: nowrap; }
 figure { margin: 8px 0 4px; }
+figure { overflow-x: auto; }
+figure > svg { min-width: 760px; }
+.anomalies { min-width: 820px; }
 svg { display: block; width: 100%; height: auto; }
 figcaption { display: flex; flex-wrap: wrap; gap: 4px 18px; padding: 2px 0 8px 62px; color: var(--faint);
   font-size: 12px; }

@@ -80,7 +80,7 @@ def line(box: Box, ts_ms: NDArray[np.int64], values: F64, kind: str) -> str:
         if not math.isfinite(value):
             pen_up = True
             continue
-        apart = at - before > max(_BREAK * usual, 2.0 * (box.to_ms - box.from_ms) / box.width)
+        apart = at - before > _apart(box, usual)
         command = "M" if pen_up or apart else "L"
         points.append(f"{command}{box.x(at):.1f} {float(box.y(value)):.1f}")
         pen_up, before = False, at
@@ -103,20 +103,33 @@ def _telling(ts: NDArray[np.int64], vs: F64, box: Box) -> NDArray[np.int64]:
 
 
 def band(box: Box, ts_ms: NDArray[np.int64], lower: F64, upper: F64) -> str:
-    """The band as areas, of each pixel column at its widest."""
+    """The band as areas, broken where the line is, of each pixel column at its widest."""
     rows = np.flatnonzero(
         (ts_ms >= box.from_ms) & (ts_ms <= box.to_ms) & np.isfinite(lower) & np.isfinite(upper)
     )
     if len(rows) == 0:
         return ""
-    columns = np.floor(2 * (box.x(ts_ms[rows].astype(np.float64)) - box.left))
+    steps = np.diff(ts_ms[rows])
+    usual = float(np.median(steps)) if len(steps) else 0.0
+    cuts = np.flatnonzero(steps > _apart(box, usual)) + 1
+    areas = [_area(box, ts_ms[part], lower[part], upper[part]) for part in np.split(rows, cuts)]
+    return f'<path class="band" d="{"".join(areas)}"/>'
+
+
+def _area(box: Box, ts_ms: NDArray[np.int64], lower: F64, upper: F64) -> str:
+    columns = np.floor(2 * (box.x(ts_ms.astype(np.float64)) - box.left))
     starts = np.flatnonzero(np.diff(columns, prepend=-1.0))
-    x = box.x(ts_ms[rows][starts].astype(np.float64)).tolist()
-    low = box.y(np.minimum.reduceat(lower[rows], starts)).tolist()
-    high = box.y(np.maximum.reduceat(upper[rows], starts)).tolist()
+    x = box.x(ts_ms[starts].astype(np.float64)).tolist()
+    low = box.y(np.minimum.reduceat(lower, starts)).tolist()
+    high = box.y(np.maximum.reduceat(upper, starts)).tolist()
     there = [f"{a:.1f} {b:.1f}" for a, b in zip(x, high, strict=True)]
     back = [f"{a:.1f} {b:.1f}" for a, b in zip(reversed(x), reversed(low), strict=True)]
-    return f'<path class="band" d="M{"L".join(there + back)}Z"/>'
+    return f"M{'L'.join(there + back)}Z"
+
+
+def _apart(box: Box, usual: float) -> float:
+    """The distance in time beyond which nothing is drawn between samples."""
+    return max(_BREAK * usual, 2.0 * (box.to_ms - box.from_ms) / box.width)
 
 
 def marks(box: Box, spans: Sequence[Mark], kind: str, least: float = 2.5) -> str:
