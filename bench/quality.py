@@ -147,7 +147,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--json", action="store_true", help="print JSON instead of the tables")
     parser.add_argument("--write", type=Path, metavar="FILE", help="write the tables to a file as well")
     parser.add_argument(
-        "--river-rows", type=int, default=60_000, help="rows of each data set for river; 0 leaves it out"
+        "--river-rows", type=int, default=200_000, help="rows of each data set for river; 0 leaves it out"
     )
     return parser.parse_args()
 
@@ -159,7 +159,10 @@ def main() -> int:
     folder = data_folder(options.data)
     missing = [name for name in (*DATASETS, "redlab") if not (folder / name).is_dir()]
     if missing:
-        print(f"bench.quality needs {folder}/{missing[0]}: name the folder with --data", file=sys.stderr)
+        print(
+            f"bench.quality: the data set {missing[0]} is not in {folder}; name its folder with --data",
+            file=sys.stderr,
+        )
         return 2
     corpus, unlabelled = _load(folder)
     found = measure(corpus, unlabelled, config.Engine(), options.river_rows) | {"speed": speed()}
