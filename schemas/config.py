@@ -59,6 +59,10 @@ class Topics(Section, frozen=True):
     anomalies: Topic = Topic(name="tocsin.anomalies", partitions=8, retention_ms=30 * 86_400_000)
     scores: Topic = Topic(name="tocsin.scores", partitions=8, retention_ms=86_400_000)
     deadletters: Topic = Topic(name="tocsin.deadletters", partitions=1, retention_ms=14 * 86_400_000)
+    journal: Annotated[
+        Topic,
+        Meta(description="Its retention must outlast that of the inputs; it grows with their partitions."),
+    ] = Topic(name="tocsin.journal", partitions=64, retention_ms=-1)
     replication_factor: Annotated[int, Meta(ge=1, le=16, description="Of topics that tocsin creates.")] = 1
 
 
@@ -83,6 +87,13 @@ class Worker(Section, frozen=True):
     fetch_max_bytes: Annotated[Positive, Meta(description="Most bytes of one fetch of one partition.")] = (
         4 * 1024 * 1024
     )
+    delivery: Annotated[
+        Literal["exactly_once", "at_least_once"],
+        Meta(
+            description="at_least_once sends without transactions: sooner, and after a crash some messages "
+            "come twice, with the same event ids."
+        ),
+    ] = "exactly_once"
     transaction_timeout_ms: Annotated[
         Ms, Meta(description="The broker aborts a transaction older than this: above any pause of a worker.")
     ] = 60_000
@@ -99,8 +110,8 @@ class Worker(Section, frozen=True):
         int,
         Meta(
             ge=0,
-            description="Without a snapshot, a partition learns from this many messages before its committed "
-            "offset before it goes on.",
+            description="With another configuration, or when its history is gone, a partition learns from "
+            "this many messages before its committed offset. (A crash repeats all that the snapshot lacks.)",
         ),
     ] = 20_000
     emit_scores: Annotated[
@@ -226,7 +237,10 @@ class Snapshots(Section, frozen=True):
     url: Annotated[Text, Meta(description="An fsspec URL: a folder or an object store.")] = (
         ".tocsin/snapshots"
     )
-    every_ms: Ms = 300_000
+    every_ms: Annotated[
+        Ms,
+        Meta(description="Each partition writes one this often: what a crash has to repeat. 0 writes none."),
+    ] = 300_000
 
 
 class Log(Section, frozen=True):

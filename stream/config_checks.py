@@ -50,7 +50,7 @@ def _unknown(what: str, name: str, names: set[str]) -> str:
 def _topics(config: Config) -> Iterator[tuple[str, str]]:
     outputs = {
         f"topics.{key}.name": getattr(config.topics, key).name
-        for key in ("anomalies", "scores", "deadletters")
+        for key in ("anomalies", "scores", "deadletters", "journal")
     }
     inputs = {f"inputs[{i}].topic": source.topic for i, source in enumerate(config.inputs)}
     count = Counter([*outputs.values(), *inputs.values()])

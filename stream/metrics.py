@@ -80,6 +80,29 @@ PARTITION_STATE: Final = Spec(
 RESTARTS: Final = Spec(
     "counter", "tocsin_partition_recoveries", "Times a partition went back to its last commit.", PARTITION
 )
+REPLAYED: Final = Spec(
+    "counter", "tocsin_replayed_messages", "Messages learned again, silently, after a restore.", PARTITION
+)
+SNAPSHOT_SECONDS: Final = Spec(
+    "histogram",
+    "tocsin_snapshot_seconds",
+    "Time by step: copy (beside the commit), delay (by which the copy outlasted it), write, restore.",
+    ("step",),
+)
+SNAPSHOT_BYTES: Final = Spec("gauge", "tocsin_snapshot_bytes", "Size of the newest snapshot.", PARTITION)
+SNAPSHOT_TIME: Final = Spec(
+    "gauge",
+    "tocsin_snapshot_timestamp_seconds",
+    "When the newest snapshot of this life was written, Unix time; its age is time() minus this.",
+    PARTITION,
+)
+SNAPSHOT_FAILURES: Final = Spec(
+    "counter",
+    "tocsin_snapshot_failures",
+    "Snapshots not used or not written, by reason (unreadable, foreign, other_format, other_config, "
+    "truncated, corrupt, not_written).",
+    (*PARTITION, "reason"),
+)
 REBALANCES: Final = Spec("counter", "tocsin_rebalances", "Times partitions were taken, by how.", ("how",))
 
 SINK_ROWS: Final = Spec("counter", "tocsin_sink_rows", "Rows that ClickHouse acknowledged.", ("table",))
@@ -115,6 +138,11 @@ SETS: Final[dict[str, list[Spec]]] = {
         OPEN_ANOMALIES,
         PARTITION_STATE,
         RESTARTS,
+        REPLAYED,
+        SNAPSHOT_SECONDS,
+        SNAPSHOT_BYTES,
+        SNAPSHOT_TIME,
+        SNAPSHOT_FAILURES,
         REBALANCES,
     ],
     "sink": [SINK_ROWS, SINK_INSERT_SECONDS, SINK_FAILURES, SINK_UP, SINK_LAG, SINK_UNREADABLE],

@@ -17,10 +17,14 @@ import structlog
 
 from schemas import config
 from schemas.deadletter import DeadLetter
+from schemas.journal import Entry
+from stream import journal, topics
 from stream.admission import Breaker
 from stream.checkpoint import Checkpoint
 from stream.kafka import (
+    IdempotentProducer,
     Message,
+    Producer,
     ProducerFenced,
     Record,
     TopicPartition,
@@ -29,9 +33,11 @@ from stream.kafka import (
 )
 from stream.lifecycle import Lifecycle, State
 from stream.output import dead_letter_message, event_message
-from stream.pipeline import Output, Pipeline
+from stream.pipeline import Output
 from stream.report import BatchReport, PartitionReport
-from stream.snapshots import SnapshotStore
+from stream.restoring import Restored, Restorer
+from stream.snapshot_file import Header, Snapshot
+from stream.snapshotting import Saver, Schedule
 
 log = structlog.get_logger(__name__)
 
@@ -52,29 +58,19 @@ class Host(NamedTuple):
     cfg: config.Config
     consumer: WorkerConsumer
     pool: ThreadPoolExecutor
-    snapshots: SnapshotStore
+    saver: Saver
     report: Callable[[TopicPartition], PartitionReport]
     interval_s: Callable[[], float]
-
-
-class Kept(NamedTuple):
-    """The state of a partition that was given up at a commit boundary.
-
-    It is good for as long as nobody has committed beyond ``next_offset``.
-    """
-
-    next_offset: int
-    pipeline: Pipeline
 
 
 class PartitionTask:
     """Runs one partition from its assignment to `stop`."""
 
     def __init__(
-        self, host: Host, source: config.Input, partition: TopicPartition, kept: Kept | None
+        self, host: Host, source: config.Input, partition: TopicPartition, kept: Restored | None
     ) -> None:
+        """``kept``: the state with which this worker gave it up, good while nobody committed more."""
         self._host = host
-        self._source = source
         self._partition = partition
         self._kept = kept
         self._log = log.bind(topic=partition.topic, partition=partition.partition)
@@ -84,9 +80,12 @@ class PartitionTask:
         self._breaker = Breaker(limits.breaker_ratio, limits.breaker_window_ms / 1000)
         self._stopping = asyncio.Event()
         self._fetching: asyncio.Task[list[Record]] | None = None
-        self._producer: TransactionalProducer | None = None
-        self._pipeline: Pipeline | None = None
-        self._next_offset = 0
+        self._producer: Producer | None = None
+        self._state: Restored | None = None
+        self._restorer = Restorer(
+            host.cfg, source, partition, host.consumer, self._report, host.saver.store, self
+        )
+        self._schedule = Schedule(host.saver, partition, time.monotonic())
         self._due = 0.0  # when the next batch should end, by the monotonic clock
         self._task = asyncio.create_task(
             self._live(), name=f"partition {partition.topic}/{partition.partition}"
@@ -96,7 +95,7 @@ class PartitionTask:
     def state(self) -> State:
         return self._life.state
 
-    async def stop(self, deadline: float) -> Kept | None:
+    async def stop(self, deadline: float) -> Restored | None:
         """Finish the open batch or, at the loop time ``deadline``, abandon it; gives the state to keep."""
         self._stopping.set()
         if self._fetching is not None:
@@ -118,7 +117,11 @@ class PartitionTask:
                     await self._restore()
                     failures = 0
                     await self._run()
-                except Exception as error:  # noqa: BLE001  # whatever failed, the way back is the last commit
+                except (Exception, asyncio.CancelledError) as error:  # back to the last commit
+                    if self._task.cancelling():
+                        raise
+                    # aiokafka raises CancelledError though nobody cancelled, from a client that is stopped
+                    # early: let through, it would end this task without a word.
                     await self._recover(error, failures)
                     failures += 1
         finally:
@@ -131,63 +134,35 @@ class PartitionTask:
         self._life.to(State.FENCING)
         worker = self._host.cfg.worker
         topic, number = self._partition
-        transactional_id = f"{worker.group_id}-{topic}-{number}"
-        self._producer = TransactionalProducer(
-            self._host.cfg.kafka, transactional_id, worker.transaction_timeout_ms
-        )
+        if worker.delivery == "exactly_once":
+            self._producer = TransactionalProducer(
+                self._host.cfg.kafka, f"{worker.group_id}-{topic}-{number}", worker.transaction_timeout_ms
+            )
+        else:
+            self._producer = IdempotentProducer(self._host.cfg.kafka, self._host.consumer)
         await self._producer.start()
+        name = self._host.cfg.topics.journal.name
+        if await self._producer.partitions(name) <= number:  # the input has grown
+            await topics.grow(self._host.cfg, name, number + 1)
 
     async def _restore(self) -> None:
         """Steps 3 and 4: the committed offset, the state that belongs to it, and seek there."""
         self._life.to(State.RESTORING)
-        consumer, cfg = self._host.consumer, self._host.cfg
-        first, last = await consumer.bounds(self._partition)
-        committed = await consumer.committed(self._partition)
         kept, self._kept = self._kept, None
-        if committed is None:
-            start = first if cfg.worker.start_from == "earliest" else last
-        else:
-            start = min(max(committed, first), last)
-            if start != committed:
-                self._log.warning("committed offset is gone", committed=committed, first=first, last=last)
-        if kept is not None and kept.next_offset == committed == start:
-            self._pipeline = kept.pipeline
-        else:
-            self._pipeline = Pipeline(cfg, self._source)
-            if committed is not None:
-                await self._replay(self._pipeline, first, start)
-        if self._stopping.is_set():  # perhaps amid the replay: this state is of no offset
-            self._pipeline = None
+        state = await self._restorer.restore(kept)
+        if self.stopping:  # perhaps amid the replay: this state is of no offset
             return
-        consumer.seek(self._partition, start)
-        consumer.resume(self._partition)
-        self._next_offset = start
-        self._log.info("partition starts", offset=start, kept=kept is not None)
+        self._state = state
+        self._host.consumer.seek(self._partition, state.next_offset)
+        self._host.consumer.resume(self._partition)
+        self._log.info("partition starts", offset=state.next_offset, kept=state is kept)
 
-    async def _replay(self, pipeline: Pipeline, first: int, committed: int) -> None:
-        """Learn silently up to the committed offset, from a snapshot or from messages before it."""
-        consumer = self._host.consumer
-        snapshot = await self._host.snapshots.load(self._partition, committed)
-        if snapshot is not None:
-            await self._compute(pipeline.restore, snapshot.state)
-            begin = snapshot.next_offset
-        else:
-            begin = committed - self._host.cfg.worker.relearn_messages
-        begin = max(begin, first)
-        if begin >= committed:
-            return
+    @property
+    def stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    def replaying(self) -> None:
         self._life.to(State.REPLAYING)
-        consumer.seek(self._partition, begin)
-        consumer.resume(self._partition)
-        while not self._stopping.is_set():
-            records = await self._fetch(IDLE_FETCH_MS)
-            before = [record for record in records if record.offset < committed]
-            samples, _dead = await self._compute(pipeline.decode, before)
-            for part in pipeline.slices(samples):
-                await self._compute(pipeline.learn, part)
-            if await consumer.position(self._partition) >= committed:
-                break
-        consumer.pause(self._partition)
 
     async def _run(self) -> None:
         """Step 5, again and again."""
@@ -199,8 +174,7 @@ class PartitionTask:
             if records:
                 await self._batch(records, started)
             self._report.lag(self._host.consumer.end(self._partition), self._next_offset)
-        if self._pipeline is not None:
-            self._kept = Kept(self._next_offset, self._pipeline)
+        self._kept = self._state
 
     async def _collect(self) -> tuple[list[Record], float]:
         """Messages for one transaction: those of an interval, fewer when they are many or large.
@@ -209,13 +183,13 @@ class PartitionTask:
         come in the meantime is taken at once.
         """
         worker = self._host.cfg.worker
-        records = await self._fetch(IDLE_FETCH_MS)
+        records = await self.fetch(IDLE_FETCH_MS)
         started = time.monotonic()
         due = max(started, self._due)
         size = _size(records)
         while records and len(records) < worker.max_batch_messages and size < worker.fetch_max_bytes:
             left_ms = max(0, int((due - time.monotonic()) * 1000))
-            more = await self._fetch(left_ms)
+            more = await self.fetch(left_ms)
             records += more
             size += _size(more)
             if not left_ms and not more:
@@ -223,7 +197,7 @@ class PartitionTask:
         self._due = started + self._host.interval_s()
         return records, started
 
-    async def _fetch(self, timeout_ms: int) -> list[Record]:
+    async def fetch(self, timeout_ms: int) -> list[Record]:
         """Messages of this partition; none when `stop` interrupts."""
         if self._stopping.is_set():
             return []
@@ -239,18 +213,19 @@ class PartitionTask:
             self._fetching = None
 
     async def _batch(self, records: Sequence[Record], started: float) -> None:
-        pipeline, producer = self._pipeline, self._producer
-        if pipeline is None or producer is None or records[0].offset < self._next_offset:
+        state, producer = self._state, self._producer
+        if state is None or producer is None or records[0].offset < state.next_offset:
             raise RuntimeError(f"offset {records[0].offset} came while {self._next_offset} was next")
+        pipeline = state.pipeline
         decode_started = time.perf_counter()
-        samples, dead = await self._compute(pipeline.decode, records)
+        samples, dead = await self.compute(pipeline.decode, records)
         decoded_s = time.perf_counter() - decode_started
-        outputs = [await self._compute(pipeline.score, part) for part in pipeline.slices(samples)]
-        next_offset = records[-1].offset + 1
+        outputs = [await self.compute(pipeline.score, part) for part in pipeline.slices(samples)]
         commit_started = time.monotonic()
-        checkpoint = self._checkpoint(next_offset, outputs, dead)
-        await checkpoint.commit(producer, self._host.cfg.worker.transaction_timeout_ms / 1000)
-        self._next_offset = next_offset
+        after = state._replace(next_offset=records[-1].offset + 1, told=True)
+        checkpoint = self._checkpoint(after, outputs, dead, () if state.told else (state.began,))
+        await self._commit(checkpoint, producer, after)
+        self._state = after
         now = time.monotonic()
         self._report.batch(
             BatchReport(
@@ -267,21 +242,62 @@ class PartitionTask:
         if self._breaker.record(now, len(records), len({letter.offset for letter in dead})):
             await self._pause()
 
+    async def _commit(self, checkpoint: Checkpoint, producer: Producer, after: Restored) -> None:
+        """Step 5's transaction and, when it is time, step 7: the state is copied while the broker works."""
+        timeout_s = self._host.cfg.worker.transaction_timeout_ms / 1000
+        if not self._schedule.take_turn(time.monotonic()):
+            await checkpoint.commit(producer, timeout_s)
+            return
+        copying = asyncio.create_task(self._copy(after))
+        try:
+            await checkpoint.commit(producer, timeout_s)
+            committed = time.monotonic()
+            snapshot = await copying
+        except BaseException:
+            self._schedule.give_back(time.monotonic())
+            await asyncio.wait([copying])  # nobody may touch the engine while a thread reads it
+            raise
+        self._report.snapshot_step("delay", time.monotonic() - committed)
+        self._host.saver.start(snapshot, self._report)
+
+    async def _copy(self, after: Restored) -> Snapshot:
+        began, started = after.began, time.monotonic()
+        arrays = await self.compute(after.pipeline.snapshot)
+        self._report.snapshot_step("copy", time.monotonic() - started)
+        header = Header(
+            topic=began.topic,
+            partition=began.partition,
+            next_offset=after.next_offset,
+            config_hash=began.config_hash,
+            lineage=began.lineage,
+            learned_from=began.learned_from,
+        )
+        return Snapshot(header, arrays)
+
+    @property
+    def _next_offset(self) -> int:
+        return self._state.next_offset if self._state is not None else 0
+
     def _checkpoint(
-        self, next_offset: int, outputs: Sequence[Output], dead: Sequence[DeadLetter]
+        self,
+        after: Restored,
+        outputs: Sequence[Output],
+        dead: Sequence[DeadLetter],
+        entries: Sequence[Entry],
     ) -> Checkpoint:
-        topics, source = self._host.cfg.topics, self._partition
-        events = [event_message(topics.anomalies.name, e, source) for o in outputs for e in o.events]
+        names, source = self._host.cfg.topics, self._partition
+        events = [event_message(names.anomalies.name, e, source) for o in outputs for e in o.events]
         key = f"{source.topic}/{source.partition}".encode()
-        scores = [Message(topics.scores.name, value, key) for output in outputs for value in output.scores]
-        letters = [dead_letter_message(topics.deadletters.name, letter) for letter in dead]
+        scores = [Message(names.scores.name, value, key) for output in outputs for value in output.scores]
+        letters = [dead_letter_message(names.deadletters.name, letter) for letter in dead]
         return Checkpoint(
             self._host.cfg.worker.group_id,
             source,
-            next_offset,
+            after.next_offset,
             events=events,
             scores=scores,
             dead_letters=letters,
+            journal=[journal.message(names.journal.name, entry) for entry in entries],
         )
 
     async def _pause(self) -> None:
@@ -291,17 +307,17 @@ class PartitionTask:
         self._host.consumer.pause(self._partition)
         while not self._stopping.is_set():
             # Fetching from a paused partition gives nothing, and tells the group that this worker is alive.
-            await self._fetch(IDLE_FETCH_MS)
+            await self.fetch(IDLE_FETCH_MS)
             _, end = await self._host.consumer.bounds(self._partition)
             self._report.lag(end, self._next_offset)
 
-    async def _recover(self, error: Exception, failures: int) -> None:
+    async def _recover(self, error: BaseException, failures: int) -> None:
         """Step 6: drop what may be ahead of the last commit, and wait before the next fence."""
         self._life.to(State.RECOVERING)
         self._report.recovered()
         self._log.warning("partition returns to its last commit", error=repr(error), failures=failures)
         self._host.consumer.pause(self._partition)
-        self._pipeline = self._kept = None
+        self._state = self._kept = None
         await self._close_producer()
         pause_s = BACKOFF_S[min(failures, len(BACKOFF_S) - 1)]
         if isinstance(error, ProducerFenced):
@@ -318,9 +334,13 @@ class PartitionTask:
         if producer is not None:
             await producer.stop()
 
-    async def _compute(self, function: Callable[..., Any], *args: Any) -> Any:
+    async def compute(self, function: Callable[..., Any], *args: Any) -> Any:
         """Run the CPU part in a thread, one call at a time for this partition."""
         return await asyncio.get_running_loop().run_in_executor(self._host.pool, function, *args)
+
+    async def blocking(self, function: Callable[..., Any], *args: Any) -> Any:
+        """Run what waits for a disk or a network in a thread that is not one of the computing ones."""
+        return await asyncio.to_thread(function, *args)
 
 
 def _size(records: Sequence[Record]) -> int:

@@ -14,6 +14,7 @@ from detectors.protocol import Samples
 from schemas import config
 from schemas.deadletter import DeadLetter
 from schemas.event import AnomalyEvent
+from schemas.journal import Began, Entry
 from schemas.score import SampleState
 from stream.admission import Admission
 from stream.formats import protocol
@@ -74,6 +75,13 @@ class Pipeline:
     def learn(self, samples: Samples) -> None:
         """As `score`, for a replay: nothing comes out."""
         self.engine.process(samples)
+
+    def apply(self, entry: Entry) -> None:
+        """Repeat what the journal says, at its offset; raises ``ValueError`` for what this version cannot."""
+        if not isinstance(entry, Began):  # the state began before it, with the messages it names
+            raise ValueError(  # noqa: TRY004  # of the journal, not of a caller
+                f"this version cannot repeat {type(entry).__name__} of the journal"
+            )
 
     def snapshot(self) -> Mapping[str, NDArray[Any]]:
         """All state as arrays, copied; names are prefixed by whose it is."""

@@ -54,6 +54,21 @@ class PartitionReport:
     def recovered(self) -> None:
         self._metrics.counter(m.RESTARTS, *self._partition).inc()
 
+    def replayed(self, messages: int) -> None:
+        self._metrics.counter(m.REPLAYED, *self._partition).inc(messages)
+
+    def snapshot_step(self, step: str, seconds: float) -> None:
+        """``step``: copy, delay, write or restore."""
+        self._metrics.histogram(m.SNAPSHOT_SECONDS, step).observe(seconds)
+
+    def snapshot_failed(self, reason: str) -> None:
+        self._metrics.counter(m.SNAPSHOT_FAILURES, *self._partition, reason).inc()
+
+    def snapshot_written(self, size_bytes: int) -> None:
+        if self._state is not State.STOPPED:  # a gauge that is taken away must not come back
+            self._metrics.gauge(m.SNAPSHOT_BYTES, *self._partition).set(size_bytes)
+            self._metrics.gauge(m.SNAPSHOT_TIME, *self._partition).set(time.time())
+
     def lag(self, end: int | None, next_offset: int) -> None:
         if end is not None:
             self._lag.set(max(0, end - next_offset))
@@ -75,7 +90,15 @@ class PartitionReport:
 
     def close(self) -> None:
         """Take the gauges away: the partition is another worker's now, or nobody's."""
-        for spec in (m.LAG, m.ACTIVE_SERIES, m.OPEN_ANOMALIES, m.PARTITION_STATE):
+        gauges = (
+            m.LAG,
+            m.ACTIVE_SERIES,
+            m.OPEN_ANOMALIES,
+            m.PARTITION_STATE,
+            m.SNAPSHOT_BYTES,
+            m.SNAPSHOT_TIME,
+        )
+        for spec in gauges:
             self._metrics.forget(spec, *self._partition)
 
     def _output(self, output: Output) -> None:

@@ -48,7 +48,25 @@ def wanted(cfg: config.Config) -> list[Wanted]:
         )
         for topic in (cfg.topics.anomalies, cfg.topics.scores, cfg.topics.deadletters)
     ]
-    return inputs + outputs
+    return [*inputs, *outputs, _journal(cfg)]
+
+
+def _journal(cfg: config.Config) -> Wanted:
+    """A partition for each partition of the inputs; its entries last as long as those are replayed."""
+    topic = cfg.topics.journal
+    partitions = max(topic.partitions, *(source.partitions for source in cfg.inputs))
+    return Wanted(
+        topic.name, partitions, {"retention.ms": str(topic.retention_ms), "cleanup.policy": "delete"}
+    )
+
+
+async def grow(cfg: config.Config, name: str, partitions: int) -> None:
+    """See that a topic has at least so many partitions, and that brokers know them."""
+    async with Admin.connect(cfg.kafka) as admin:
+        if (await admin.topics()).get(name, 0) >= partitions:
+            return
+        await admin.grow(name, partitions)
+        await _visible(admin, {name: partitions})
 
 
 async def ensure(cfg: config.Config) -> list[TopicStatus]:
@@ -61,7 +79,7 @@ async def ensure(cfg: config.Config) -> list[TopicStatus]:
                 topic.name, topic.partitions, cfg.topics.replication_factor, topic.options
             ):
                 created.add(topic.name)
-        existing = await _visible(admin, [topic.name for topic in wanted(cfg)])
+        existing = await _visible(admin, {topic.name: 1 for topic in wanted(cfg)})
     return [TopicStatus(t.name, existing[t.name], t.name in created) for t in wanted(cfg)]
 
 
@@ -72,10 +90,10 @@ async def describe(cfg: config.Config) -> dict[str, int | None]:
     return {topic.name: existing.get(topic.name) for topic in wanted(cfg)}
 
 
-async def _visible(admin: Admin, names: list[str]) -> dict[str, int]:
+async def _visible(admin: Admin, least: dict[str, int]) -> dict[str, int]:
     async with asyncio.timeout(VISIBLE_TIMEOUT_S):
         while True:
             existing = await admin.topics()
-            if all(existing.get(name) for name in names):
+            if all(existing.get(name, 0) >= count for name, count in least.items()):
                 return existing
             await asyncio.sleep(0.05)

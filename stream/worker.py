@@ -20,10 +20,12 @@ from schemas import config
 from stream import metrics as m
 from stream import topics
 from stream.kafka import TopicPartition, WorkerConsumer, quiet
-from stream.partition import Host, Kept, PartitionTask
+from stream.partition import Host, PartitionTask
 from stream.pipeline import Pipeline
 from stream.report import PartitionReport
-from stream.snapshots import NoSnapshots, SnapshotStore
+from stream.restoring import Restored
+from stream.snapshots import SnapshotStore
+from stream.snapshotting import Saver
 
 log = structlog.get_logger(__name__)
 
@@ -50,13 +52,13 @@ CHECK_EVERY_S: Final = 1.0
 class Worker:
     """One member of the group. ``metrics_url`` is known once `run` has called ``started``."""
 
-    def __init__(self, cfg: config.Config, snapshots: SnapshotStore | None = None) -> None:
+    def __init__(self, cfg: config.Config) -> None:
         self._cfg = cfg
-        self._snapshots = snapshots or NoSnapshots()
+        self._saver = Saver(SnapshotStore(cfg.snapshots.url), cfg.snapshots.every_ms / 1000)
         self._sources = {source.topic: source for source in cfg.inputs}
         self._metrics = m.Metrics("worker")
         self._tasks: dict[TopicPartition, PartitionTask] = {}
-        self._kept: dict[TopicPartition, Kept] = {}
+        self._kept: dict[TopicPartition, Restored] = {}
         self.metrics_url = ""
 
     async def run(self, stop: asyncio.Event, started: Callable[[Worker], None] | None = None) -> None:
@@ -71,7 +73,7 @@ class Worker:
             with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="partition") as pool:
                 # Compiles the kernels, which takes seconds: before the group waits for us.
                 await asyncio.get_running_loop().run_in_executor(pool, self._warm_up)
-                self._host = Host(self._cfg, consumer, pool, self._snapshots, self._report, self._interval_s)
+                self._host = Host(self._cfg, consumer, pool, self._saver, self._report, self._interval_s)
                 await consumer.start(list(self._sources))
                 self.metrics_url = endpoint.url
                 log.info("worker started", metrics=endpoint.url, topics=list(self._sources))
@@ -81,6 +83,7 @@ class Worker:
         finally:
             await self._stop_tasks(list(self._tasks), STOP_TIMEOUT_S)
             await consumer.stop()
+            await self._saver.stop(STOP_TIMEOUT_S)
             endpoint.close()
             log.info("worker stopped")
 
@@ -102,7 +105,7 @@ class Worker:
 
     async def _stop_tasks(
         self, partitions: list[TopicPartition], timeout_s: float
-    ) -> dict[TopicPartition, Kept]:
+    ) -> dict[TopicPartition, Restored]:
         """Stop tasks within one deadline for all of them."""
         deadline = asyncio.get_running_loop().time() + timeout_s
         tasks = [self._tasks.pop(partition) for partition in partitions]

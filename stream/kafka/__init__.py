@@ -9,6 +9,7 @@ from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerFenced
 from stream.kafka.admin import Admin
 from stream.kafka.clients import (
     STOP_TIMEOUT_S,
+    End,
     Message,
     Record,
     TopicPartition,
@@ -18,15 +19,18 @@ from stream.kafka.clients import (
     quiet,
 )
 from stream.kafka.group import Rebalance, WorkerConsumer, subscribe
-from stream.kafka.transactions import BATCH_BYTES, TransactionalProducer
+from stream.kafka.transactions import BATCH_BYTES, IdempotentProducer, Producer, TransactionalProducer
 
 __all__ = [
     "BATCH_BYTES",
     "STOP_TIMEOUT_S",
     "Admin",
+    "End",
+    "IdempotentProducer",
     "KafkaConnectionError",
     "KafkaError",
     "Message",
+    "Producer",
     "ProducerFenced",
     "Rebalance",
     "Record",

@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import AsyncIterator
 from typing import Any
 
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
+from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.errors import for_code
 
 from schemas import config
@@ -49,3 +49,10 @@ class Admin:
             if code:
                 raise error(f"topic {name}: {message[0] if message else error.__name__}")
         return True
+
+    async def grow(self, name: str, partitions: int) -> None:
+        """Raise the number of partitions; a number that is reached already is refused with `KafkaError`."""
+        response = await self._client.create_partitions({name: NewPartitions(partitions)})
+        for _topic, code, *message in response.topic_errors:
+            if code:
+                raise for_code(code)(f"topic {name}: {message[0] if message else code}")

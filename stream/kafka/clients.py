@@ -69,6 +69,36 @@ class Message(NamedTuple):
     headers: Sequence[tuple[str, bytes]] = ()
 
 
+class End:
+    """Tells when a reader of committed messages has seen all that there is.
+
+    The position does not tell: it stays before markers and aborted messages at the end of a partition. Two
+    answers of the broker that gave nothing, while no transaction is open, do. (One may have been on its way
+    when the reader moved.)
+    """
+
+    def __init__(self, client: Any, partition: TopicPartition) -> None:
+        self._client = client
+        self._partition = aiokafka.TopicPartition(*partition)
+        self._newest = self._polled()
+        self._empty = 0
+
+    def reached(self, *, got: bool) -> bool:
+        """Ask after each fetch; ``got`` says that it gave messages."""
+        polled = self._polled()
+        if got:
+            self._empty = 0
+        elif polled > self._newest:
+            self._empty += 1
+        self._newest = polled
+        stable = self._client.last_stable_offset(self._partition)
+        end = self._client.highwater(self._partition)
+        return self._empty > 2 and stable is not None and end is not None and stable >= end
+
+    def _polled(self) -> int:
+        return self._client.last_poll_timestamp(self._partition) or 0
+
+
 def quiet() -> None:
     """Drop aiokafka's warnings of retries that are the ordinary course of transactions.
 

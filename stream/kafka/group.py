@@ -15,6 +15,7 @@ from stream.kafka.clients import (
     CONNECT_TIMEOUT_S,
     RETRY_BACKOFF_MS,
     STOP_TIMEOUT_S,
+    End,
     Record,
     TopicPartition,
     consumer,
@@ -99,6 +100,13 @@ class WorkerConsumer:
     async def committed(self, partition: TopicPartition) -> int | None:
         offset: int | None = await self._client.committed(aiokafka.TopicPartition(*partition))
         return offset
+
+    async def commit(self, partition: TopicPartition, next_offset: int) -> None:
+        """For at-least-once delivery; refused when the group has given the partition to another."""
+        await self._client.commit({aiokafka.TopicPartition(*partition): next_offset})
+
+    def end_of(self, partition: TopicPartition) -> End:
+        return End(self._client, partition)
 
     async def position(self, partition: TopicPartition) -> int:
         """The next offset to fetch; beyond it lie no messages that have been fetched."""

@@ -8,6 +8,7 @@ import time
 import urllib.request
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import msgspec
@@ -153,7 +154,7 @@ def _unpack(value: bytes) -> list[ScoreRow]:
 
 
 @pytest.fixture
-def kit(kafka: str, prefix: str) -> Kit:
+def kit(kafka: str, prefix: str, tmp_path: Path) -> Kit:
     """Four partitions, small batches, a group that notices a dead member soon."""
     topic = config.Topic
     return Kit(
@@ -164,6 +165,7 @@ def kit(kafka: str, prefix: str) -> Kit:
                 anomalies=topic(name=f"{prefix}anomalies", partitions=3),
                 scores=topic(name=f"{prefix}scores", partitions=3),
                 deadletters=topic(name=f"{prefix}deadletters", partitions=1),
+                journal=topic(name=f"{prefix}journal", partitions=4),
             ),
             worker=config.Worker(
                 group_id=f"{prefix}worker",
@@ -173,6 +175,7 @@ def kit(kafka: str, prefix: str) -> Kit:
                 rebalance_timeout_ms=6000,
             ),
             metrics=config.Metrics(worker_port=0),
+            snapshots=config.Snapshots(url=str(tmp_path / "snapshots"), every_ms=1000),
         )
     )
 
