@@ -8,10 +8,10 @@ PYTHON ?= $(shell command -v python3.11 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-TESTS := $(wildcard tests/unit tests/contract tests/integration)
+TESTS := $(wildcard tests/unit tests/contract tests/integration tests/faults)
 ARGS ?=
 
-.PHONY: help venv demo test lint types imports unit integration bench lock clean need-java
+.PHONY: help venv demo test lint types imports unit integration faults bench lock clean need-java
 
 help: ## Print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ unit: $(STAMP) ## Run the tests that need no broker
 
 integration: need-java $(STAMP) ## Run the tests on the real broker and the real engine
 	$(BIN)/pytest tests/integration $(ARGS)
+
+faults: need-java $(STAMP) ## Hurt workers, broker and connections for FAULTS_ROUNDS rounds of ten faults (50), FAULTS_SEED to repeat
+	FAULTS_ROUNDS=$${FAULTS_ROUNDS:-50} $(BIN)/pytest tests/faults $(ARGS)
 
 bench: need-java $(STAMP) ## Measure the throughput on a real broker
 	$(BIN)/python -m bench.throughput $(ARGS)

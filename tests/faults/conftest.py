@@ -1,0 +1,5 @@
+"""The kit of the integration tests serves here too."""
+
+from tests.integration.conftest import kit
+
+__all__ = ["kit"]
