@@ -10,7 +10,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, start_http_server
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+from stream.health import Health, serve, well
 
 DOCS: Final = Path("docs/metrics.md")
 
@@ -187,10 +189,12 @@ class Metrics:
 
 
 class Endpoint:
-    """A running HTTP endpoint with ``/metrics``."""
+    """A running HTTP endpoint with ``/metrics``, ``/healthz`` and ``/readyz``."""
 
-    def __init__(self, metrics: Metrics, host: str, port: int) -> None:
-        self._server, self._thread = start_http_server(port, host, metrics.registry)
+    def __init__(
+        self, metrics: Metrics, host: str, port: int, live: Health = well, ready: Health = well
+    ) -> None:
+        self._server, self._thread = serve(metrics.registry, host, port, live, ready)
         self.url = f"http://{host}:{self._server.server_port}/metrics"
 
     def close(self) -> None:

@@ -7,6 +7,7 @@ import gc
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
@@ -20,6 +21,7 @@ from schemas import config
 from stream import metrics as m
 from stream import topics
 from stream.kafka import TopicPartition, WorkerConsumer, quiet
+from stream.lifecycle import State
 from stream.partition import Host, PartitionTask
 from stream.pipeline import Pipeline
 from stream.report import PartitionReport
@@ -45,6 +47,10 @@ SWITCH_S: Final = 0.0005
 """How long a thread that decodes may hold the interpreter while the event loop waits for it. A transaction
 wakes the loop a dozen times, so Python's 5 ms double its time under load (measured: 69 to 36 ms)."""
 
+LOOP_SILENT_S: Final = 30.0
+"""Without a turn of the event loop for so long, `/healthz` says that the process is dead. Below the longest
+compilation or pause of a busy machine it would be restarted for nothing."""
+
 CHECK_EVERY_S: Final = 1.0
 """How often the consumer is asked for fatal errors (authorization); longer only delays the exit."""
 
@@ -60,6 +66,7 @@ class Worker:
         self._tasks: dict[TopicPartition, PartitionTask] = {}
         self._kept: dict[TopicPartition, Restored] = {}
         self.metrics_url = ""
+        self._beat = time.monotonic()
 
     async def run(self, stop: asyncio.Event, started: Callable[[Worker], None] | None = None) -> None:
         """Work until ``stop`` is set; raises what is fatal (no broker at the start, no authorization).
@@ -67,7 +74,8 @@ class Worker:
         ``started`` is called when the metrics are served and the group has been joined.
         """
         await topics.ensure(self._cfg)
-        endpoint = m.Endpoint(self._metrics, self._cfg.metrics.host, self._cfg.metrics.worker_port)
+        where = self._cfg.metrics
+        endpoint = m.Endpoint(self._metrics, where.host, where.worker_port, self._not_live, self._not_ready)
         consumer = WorkerConsumer(self._cfg.kafka, self._cfg.worker, self)
         try:
             with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="partition") as pool:
@@ -114,12 +122,28 @@ class Worker:
 
     async def _watch(self, consumer: WorkerConsumer, stop: asyncio.Event) -> None:
         while not stop.is_set():
+            self._beat = time.monotonic()
             consumer.check()
             try:
                 async with asyncio.timeout(CHECK_EVERY_S):
                     await stop.wait()
             except TimeoutError:
                 continue
+
+    def _not_live(self) -> dict[str, str]:
+        """A loop that does not turn sends no heartbeats: only a restart helps. Called in another thread."""
+        silent_s = time.monotonic() - self._beat
+        return {"event loop": f"silent for {silent_s:.0f} s"} if silent_s > LOOP_SILENT_S else {}
+
+    def _not_ready(self) -> dict[str, str]:
+        """Partitions that stand still. A worker without partitions is ready: it is a spare."""
+        if not self.metrics_url:
+            return {"worker": "has not joined the group yet"}
+        return self._not_live() | {
+            f"{partition.topic}/{partition.partition}": str(task.state)
+            for partition, task in self._tasks.copy().items()
+            if task.state is not State.RUNNING
+        }
 
     def _report(self, partition: TopicPartition) -> PartitionReport:
         return PartitionReport(self._metrics, partition)
