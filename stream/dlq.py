@@ -1,0 +1,83 @@
+"""Dead letters: reading them back, and sending what they hold to its topic again."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from typing import Final, NamedTuple
+
+import msgspec
+
+from schemas import config
+from schemas.deadletter import DeadLetter
+from stream.kafka import Admin, End, TopicPartition, consumer, producer
+
+WAIT_MS: Final = 50
+"""Of one fetch; three empty ones end the reading."""
+
+REPLAYED_HEADER: Final = "tocsin-dlq"
+
+_decode = msgspec.msgpack.Decoder(DeadLetter).decode
+
+
+class Stored(NamedTuple):
+    """A dead letter and its own place; ``name`` is what a person types."""
+
+    partition: int
+    offset: int
+    letter: DeadLetter
+
+    @property
+    def name(self) -> str:
+        return f"{self.partition}/{self.offset}"
+
+
+async def read(cfg: config.Config) -> AsyncIterator[Stored]:
+    """All committed dead letters that the topic still holds, partition by partition."""
+    topic = cfg.topics.deadletters.name
+    async with Admin.connect(cfg.kafka) as admin:
+        partitions = (await admin.topics()).get(topic, 0)
+    client = consumer(cfg.kafka, fetch_max_wait_ms=WAIT_MS)
+    await client.start()
+    try:
+        for number in range(partitions):
+            place = TopicPartition(topic, number)
+            client.assign([place])
+            end, reached = End(client, place), False
+            while not reached:
+                batches = await client.getmany(timeout_ms=WAIT_MS)
+                for records in batches.values():
+                    for record in records:
+                        yield Stored(record.partition, record.offset, _decode(record.value))
+                reached = end.reached(got=bool(batches))
+    finally:
+        await client.stop()
+
+
+async def replay(cfg: config.Config, wanted: Callable[[Stored], bool]) -> tuple[int, int]:
+    """Send whole messages to their topics and partitions again; returns how many were sent, and skipped.
+
+    A letter about a part of a message is skipped: the rest of it has been scored. So is one that was cut. The
+    letters stay where they are; a second replay sends them again, and samples that come twice are duplicates.
+    """
+    sent = skipped = 0
+    client = producer(cfg.kafka)
+    await client.start()
+    try:
+        async for stored in read(cfg):
+            letter = stored.letter
+            if not wanted(stored):
+                continue
+            if letter.position is not None or "(only the first" in letter.error or not letter.raw:
+                skipped += 1
+                continue
+            await client.send_and_wait(
+                letter.topic,
+                value=letter.raw,
+                key=letter.key,
+                partition=letter.partition,
+                headers=[(REPLAYED_HEADER, stored.name.encode())],
+            )
+            sent += 1
+    finally:
+        await client.stop()
+    return sent, skipped
