@@ -10,6 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
+from stream.commands import dlq
 from stream.commands.backtest import backtest
 from stream.errors import UserError
 
@@ -269,6 +270,7 @@ def check_config(
 
 topics_app = typer.Typer(no_args_is_help=True, help="List or create the topics of the configuration.")
 app.add_typer(topics_app, name="topics")
+app.add_typer(dlq.app, name="dlq")
 
 
 @topics_app.command("list")
