@@ -59,14 +59,14 @@ async def replay(cfg: config.Config, wanted: Callable[[Stored], bool]) -> tuple[
     A letter about a part of a message is skipped: the rest of it has been scored. So is one that was cut. The
     letters stay where they are; a second replay sends them again, and samples that come twice are duplicates.
     """
+    # All are read before one is sent: a message that fails again is a new letter, and would be sent for ever.
+    chosen = [stored async for stored in read(cfg) if wanted(stored)]
     sent = skipped = 0
     client = producer(cfg.kafka)
     await client.start()
     try:
-        async for stored in read(cfg):
+        for stored in chosen:
             letter = stored.letter
-            if not wanted(stored):
-                continue
             if letter.position is not None or "(only the first" in letter.error or not letter.raw:
                 skipped += 1
                 continue
