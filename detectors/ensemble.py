@@ -51,8 +51,8 @@ class Verdict(NamedTuple):
 class Ensemble(Rows):
     """Joins scores and smooths them; 72 bytes a series.
 
-    The level is the root of an exponential mean of the squared score, causal, with a half-life in samples; a distance of several
-    intervals weighs as many samples.
+    The level is the root of an exponential mean of the squared score, causal, with a half-life in samples;
+    a distance of several intervals weighs as many samples.
     """
 
     def __init__(self, weights: Sequence[float], half_life: float) -> None:
@@ -74,7 +74,16 @@ class Ensemble(Rows):
         n = len(slots)
         score, level = np.empty(n, np.float32), np.empty(n, np.float32)
         _join(
-            self.array, self._weights, self._half_life, slots, clock_ms, interval_ms, learn, scores, score, level
+            self.array,
+            self._weights,
+            self._half_life,
+            slots,
+            clock_ms,
+            interval_ms,
+            learn,
+            scores,
+            score,
+            level,
         )
         expected, lower, upper = said[0].expected, said[0].lower, said[0].upper
         for other in said[1:]:
@@ -126,5 +135,6 @@ def _join(  # type: ignore[no-untyped-def]
             if interval_ms[i] > 0.0 and gap_ms > 1.5 * interval_ms[i]:
                 rate = 1.0 - 0.5 ** (min(gap_ms / interval_ms[i], 1000.0) / half_life)
         row.newest_ms = clock_ms[i]
-        row.level += np.float32(rate * (min(best, _MOST) ** 2 - row.level))
+        bounded = best if best < _MOST else _MOST  # noqa: FURB136 (numba keeps the float)
+        row.level += np.float32(rate * (bounded * bounded - row.level))
         level[i] = np.sqrt(row.level)

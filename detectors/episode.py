@@ -74,9 +74,9 @@ class Episodes:
     """The state machine of each series; 88 bytes a series and 4 a detector.
 
     Opens at a score of 1.0 that exceeds what the last alert left in memory, which fades in event time by
-    e-fold a day: what repeats is told once. Quiet below 0.85; closes after ``close_after`` quiet samples in a row, or
-    as the new normal after ``max_duration`` samples. Closed with values outside the band from before it
-    began, it was a shift.
+    e-fold a day: what repeats is told once. Quiet below 0.85; closes after ``close_after`` quiet samples
+    in a row, or as the new normal after ``max_duration`` samples. Closed with values outside the band
+    from before it began, it was a shift.
     """
 
     def __init__(self, config: Engine) -> None:

@@ -71,9 +71,10 @@ class Rare:
 
     @classmethod
     def restore(cls, params: Mapping[str, Any], seed: int, state: Mapping[str, NDArray[Any]]) -> Self:
-        detector = cls.create(params, seed)
-        detector._rows.load(state["rows"])
-        return detector
+        cls.create(params, seed)  # refuses unknown parameters
+        rows = Rows(ROW)
+        rows.load(state["rows"])
+        return cls(rows)
 
     def reserve(self, slots: int) -> None:
         self._rows.reserve(slots)

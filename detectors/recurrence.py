@@ -38,7 +38,9 @@ def learn_recurrence(row: Any, ts_ms: int, score: float) -> None:
     if part != row.part:
         if row.part > 0:
             old = row.recur[row.part - 1] / 100.0
-            row.recur[row.part - 1] = np.uint8(100.0 * (old + _RATE * (min(row.part_most, _MOST) - old)) + 0.5)
+            row.recur[row.part - 1] = np.uint8(
+                100.0 * (old + _RATE * (min(row.part_most, _MOST) - old)) + 0.5
+            )
         row.part = np.int32(part)
         row.part_most = np.float32(0.0)
     if score >= _NEAR:

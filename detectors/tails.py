@@ -73,7 +73,7 @@ class Rarity(Rows):
         return out
 
 
-def calibrator(detector: Detector, budget: float) -> Calibrator | TwoTails | Rarity:
+def calibrator_for(detector: Detector, budget: float) -> Calibrator | TwoTails | Rarity:
     """What fits a detector's evidence: its ``tail`` says so where it has one."""
     kinds: dict[str, type[TwoTails | Rarity]] = {"two_tails": TwoTails, "rarity": Rarity}
     return kinds.get(getattr(detector, "tail", ""), Calibrator)(budget)
