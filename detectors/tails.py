@@ -34,8 +34,9 @@ _PRIOR_EXCESSES = (20.0, 10.0)
 _LEAST_EXCESS = 0.3  # a steeper tail is one of few distinct values: rare counts
 _LEAST_P, _MOST_P = 1e-7, 0.02
 
-_RARE_AT = 2.8  # rarity at the threshold for -ln p = 8: 5-minute samples at 0.1 a day
-_RARE_POWER = 1.75  # its tail is heavier than exponential
+_RARE_AT = 2.3  # rarity at the threshold for -ln p = 8: 5-minute samples at 0.1 a day
+_RARE_POWER = 3.0  # needs more where there are more samples a day: a window of one value repeats by chance
+_RARE_LEAST = 1.8  # of hourly samples: less is one feature alone
 _RARE_TAIL = 1.4  # where the learned tail begins
 _RARE_EXCESS = 0.25  # prior mean excess
 _RARE_RATE = 0.0005  # of learning how often it is beyond
@@ -151,7 +152,7 @@ def _rare_scores(  # type: ignore[no-untyped-def]
             row.started, row.rate = np.uint32(1), np.float32(0.0)
             row.excess, row.excesses = np.float32(_RARE_EXCESS), np.float32(20.0)
         need = _minus_log_p_alert(budget, interval_ms[i])
-        threshold = _RARE_AT * (need / 8.0) ** _RARE_POWER
+        threshold = max(_RARE_AT * (need / 8.0) ** _RARE_POWER, _RARE_LEAST)
         learned = _RARE_TAIL + row.excess * (need + np.log(max(row.rate, 1e-9)))
         out[i] = surprise[i] / max(threshold, learned)
         if learn[i]:

@@ -164,7 +164,7 @@ class Engine(Section, frozen=True):
     alert_budget: Annotated[
         float,
         Meta(gt=0, le=1000, description="False alarms per series per day that you are willing to read."),
-    ] = 0.05
+    ] = 0.1
     warm_up_samples: Annotated[
         int, Meta(ge=8, le=100_000, description="No alert before a series has this many samples.")
     ] = 24
