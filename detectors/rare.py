@@ -45,6 +45,7 @@ _SHARED = 0.5  # weight of the neighbouring bins: no luck of bin edges
 _MEMORY = 8000.0  # counts halve here
 _LEAST_P = 1.0 / 1500.0  # rarer than this is not believed
 _COMMON = 0.01  # a bin with this share of all samples does not surprise
+_LEFT = 12  # bins between the first median and the newest before the bins are laid out again
 _SCALE = 0.002
 _HOUR_MS = 3_600_000
 
@@ -98,24 +99,28 @@ def _clipped(value: float, limit: float) -> Any:
     return min(max(value, -limit), limit)
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _sum(ring: Any, place: int, start: int, stop: int) -> Any:
+    """Sum of the samples from ``start`` to before ``stop`` steps back, in two runs without a wrap."""
+    total = 0.0
+    last = min(stop, place + 1)
+    for j in range(start, last):
+        total += ring[place - j]
+    for j in range(max(start, last), stop):
+        total += ring[place - j + _RING]
+    return total
+
+
 @njit(cache=True, nogil=True)
 def _features(ring, place, many, profile, out):  # type: ignore[no-untyped-def]
     """Features of the window of ``many`` samples that ends in ``place``; no profile is NaN."""
     x = float(ring[place])
     length = min(many, 100)
-    s5 = s10 = s20 = s30 = s = 0.0
-    at = place
-    for j in range(length):
-        s += ring[at]
-        at = at - 1 if at > 0 else _RING - 1
-        if j < 5:
-            s5 = s
-        if j < 10:
-            s10 = s
-        if j < 20:
-            s20 = s
-        if j < 30:
-            s30 = s
+    s5 = _sum(ring, place, 0, min(length, 5))
+    s10 = s5 + _sum(ring, place, 5, min(length, 10))
+    s20 = s10 + _sum(ring, place, 10, min(length, 20))
+    s30 = s20 + _sum(ring, place, 20, min(length, 30))
+    s = s30 + _sum(ring, place, 30, length)
     m10, m20, m100 = s10 / min(length, 10), s20 / min(length, 20), s / length
     squares = 0.0
     at = place
@@ -185,6 +190,42 @@ def _rarity(row, bins):  # type: ignore[no-untyped-def]
     return found
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _value(row: Any, j: int, b: int) -> Any:
+    """The middle of a bin, in units of the feature."""
+    return row.middle[j] + row.mad[j] * np.sinh((b - _HALF + 0.5) * _WIDTH)
+
+
+@njit(cache=True, nogil=True)
+def _lay_again(row, j):  # type: ignore[no-untyped-def]
+    """Move the bins of a feature to where its values are now, when most have left the first layout."""
+    count = row.count[j].astype(np.float64)
+    half = 0.5 * count.sum()
+    mass, middle = count[0], 0
+    while mass < half and middle < _BINS - 1:
+        middle += 1
+        mass += count[middle]
+    if abs(middle - _HALF) < _LEFT or row.mad[j] == 0.0:
+        return
+    values = np.empty(_BINS)
+    for q in range(_BINS):
+        values[q] = _value(row, j, q)
+    distance = np.abs(values - values[middle])
+    order = np.argsort(distance)
+    mass = 0.0
+    mad = row.mad[j]
+    for q in order:
+        mass += count[q]
+        mad = max(distance[q], mad)
+        if mass >= half:
+            break
+    row.middle[j], row.mad[j] = _clipped(values[middle], _LIMIT), min(mad, _LIMIT)
+    row.count[j, :] = np.uint8(0)
+    for q in range(_BINS):
+        b = _bin(values[q], row.middle[j], row.mad[j])
+        row.count[j, b] = np.uint8(min(row.count[j, b] + count[q], 255.0))
+
+
 @njit(cache=True, nogil=True)
 def _count(row, bins, seen):  # type: ignore[no-untyped-def]
     for j in range(_FEATURES):
@@ -198,6 +239,7 @@ def _count(row, bins, seen):  # type: ignore[no-untyped-def]
         for j in range(_FEATURES):
             for q in range(_BINS):
                 row.count[j, q] = row.count[j, q] >> 1
+            _lay_again(row, j)
 
 
 @njit(cache=True, nogil=True, inline="always")

@@ -106,3 +106,11 @@ def test_a_ratio_has_no_band_beyond_0_and_1():
     said = one.process(Samples(("x",), np.zeros(2000, np.int64), ts_ms, values))
     assert np.nanmax(said.upper) <= 1.0
     assert np.nanmin(said.lower) >= 0.0
+
+
+def test_a_rare_window_is_still_found_long_after_the_series_moved_to_another_scale():
+    """The bins, laid out on the first samples, are laid out again where the values are now."""
+    rng = np.random.default_rng(4)
+    values = np.concatenate((rng.normal(10, 1, 300), rng.normal(5000, 100, 9000)))
+    values[9200] += 1500
+    assert any(row == 9200 for row, _ in opened(values))
