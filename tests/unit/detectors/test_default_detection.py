@@ -114,3 +114,10 @@ def test_a_rare_window_is_still_found_long_after_the_series_moved_to_another_sca
     values = np.concatenate((rng.normal(10, 1, 300), rng.normal(5000, 100, 9000)))
     values[9200] += 1500
     assert any(row == 9200 for row, _ in opened(values))
+
+
+def test_every_alert_names_a_detector():
+    values = np.random.default_rng(8).standard_t(3, 40 * DAY)
+    found = opened(values, alert_budget=5.0)
+    assert len(found) > 10
+    assert all(event.detectors for _, event in found)
