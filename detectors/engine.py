@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors import registry
-from detectors.calibrate import Calibrator
 from detectors.ensemble import Ensemble, Verdict, budgets
 from detectors.episode import Episodes
 from detectors.events import events
@@ -17,6 +16,7 @@ from detectors.protocol import F32, Detector, Samples, Scored, State
 from detectors.reorder import Reorder
 from detectors.rows import part, prefixed
 from detectors.series import SeriesTable, Step
+from detectors.tails import calibrator_for
 from detectors.window import Windows
 from schemas import config as schema
 from schemas.event import AnomalyEvent
@@ -61,7 +61,10 @@ class Engine:
         self._reorder = Reorder(admission.allowed_lateness_ms)
         self.series = SeriesTable(admission.max_series_per_partition, admission.max_series_per_metric)
         self.windows = Windows(config.window, config.warm_up_samples)
-        self._calibrators = [Calibrator(budget) for budget in budgets(weights, config.alert_budget)]
+        self._calibrators = [
+            calibrator_for(detector, budget)
+            for detector, budget in zip(self.detectors, budgets(weights, config.alert_budget), strict=True)
+        ]
         self._ensemble = Ensemble(weights, config.level_half_life_samples)
         self._episodes = Episodes(config)
         self._states = np.zeros(len(SampleState), np.int64)
@@ -131,7 +134,7 @@ class Engine:
                 slots, said[d].surprise, said[d].ready, learn, interval_ms
             )
             began = self._spent("calibrate", began)
-        verdict = self._ensemble.join(slots, clock_ms, interval_ms, said, scores)
+        verdict = self._ensemble.join(slots, clock_ms, interval_ms, learn, said, scores)
         began = self._spent("ensemble", began)
         unripe = (states[keep] == SampleState.WARMING_UP) | np.isnan(verdict.score)
         verdict.score[unripe] = verdict.level[unripe] = np.nan

@@ -35,6 +35,8 @@ EPISODE: Final = np.dtype(
         ("lower", "f4"),  # the band when it began: what was normal
         ("upper", "f4"),
         ("expected", "f4"),
+        ("memory", "f4"),  # the last alert, fading: a new one must exceed it
+        ("newest_ms", "i8"),
     ]
 )
 
@@ -63,16 +65,18 @@ TOLD: Final = np.dtype(
     ]
 )
 
-_QUIET: Final = np.float32(0.5)  # hysteresis: an anomaly opens at 1.0 and is quiet below this
+_QUIET: Final = np.float32(0.85)  # hysteresis: an anomaly opens at 1.0 and is quiet below this
+_MEMORY_MS = 86_400_000.0  # e-fold of what the last alert leaves
 _LASTING: Final = np.uint32(32)  # an anomaly this long is told as a shift while it is open
 
 
 class Episodes:
-    """The state machine of each series; 76 bytes a series and 4 a detector.
+    """The state machine of each series; 88 bytes a series and 4 a detector.
 
-    Opens at a score of 1.0; is quiet below 0.5; closes after ``close_after`` quiet samples in a row, or
-    as the new normal after ``max_duration`` samples. Closed with values outside the band from before it
-    began, it was a shift.
+    Opens at a score of 1.0 that exceeds what the last alert left in memory, which fades in event time by
+    e-fold a day: what repeats is told once. Quiet below 0.85; closes after ``close_after`` quiet samples
+    in a row, or as the new normal after ``max_duration`` samples. Closed with values outside the band
+    from before it began, it was a shift.
     """
 
     def __init__(self, config: Engine) -> None:
@@ -128,6 +132,18 @@ class Episodes:
 
 
 @njit(cache=True, nogil=True, inline="always")
+def _fresh(row: Any, ts_ms: int, score: float) -> Any:
+    """Whether a score exceeds the faded memory, which it then becomes."""
+    gap_ms = min(max(float(ts_ms - row.newest_ms), 0.0), 1e12)
+    row.newest_ms = max(row.newest_ms, ts_ms)
+    row.memory = np.float32(row.memory * np.exp(-gap_ms / _MEMORY_MS))
+    if score > row.memory:
+        row.memory = np.float32(score)
+        return True
+    return False
+
+
+@njit(cache=True, nogil=True, inline="always")
 def _begin(row: Any, ts_ms: int, expected: float, lower: float, upper: float) -> None:
     row.open = np.uint32(1)
     row.revision = row.samples = row.quiet = row.told = np.uint32(0)
@@ -177,7 +193,8 @@ def _advance(  # type: ignore[no-untyped-def]
         row = rows[slot]
         status = 0
         adopted = False
-        if counts[i] and (row.open == 1 or score[i] >= 1.0):
+        fresh = counts[i] and _fresh(row, ts_ms[i], score[i])
+        if counts[i] and (row.open == 1 or (fresh and score[i] >= 1.0)):
             if row.open == 0:
                 _begin(row, ts_ms[i], expected[i], lower[i], upper[i])
                 peaks[slot, :] = np.float32(0.0)

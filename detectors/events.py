@@ -17,6 +17,7 @@ from schemas.event import AnomalyEvent, Direction, Kind, Severity, Spoke, Status
 
 _STATUS: Final = {OPEN: Status.OPEN, UPDATE: Status.UPDATE, CLOSE: Status.CLOSE}
 _KIND: Final = {SPIKE: Kind.SPIKE, DIP: Kind.DIP, SHIFT: Kind.SHIFT, PATTERN: Kind.PATTERN}
+_TOGETHER = 0.66  # where none alerted alone, two above this alerted together (`detectors.ensemble`)
 _WARNING, _CRITICAL = 1.3, 2.0  # peak scores; 2.0 is the square of the tail probability at the threshold
 
 
@@ -42,6 +43,7 @@ def _event(
     series = table.series(slot)
     started_ms, revision = int(record["started_ms"]), int(record["revision"])
     closed = int(record["status"]) == CLOSE
+    spoke_from = 1.0 if max(peaks) >= 1.0 else _TOGETHER
     return AnomalyEvent(
         event_id=_hash(f"{text}\n{started_ms}\n{revision}"),
         anomaly_id=_hash(f"{text}\n{started_ms}"),
@@ -67,7 +69,7 @@ def _event(
         detectors=[
             Spoke(detector.name, detector.version, peak)
             for detector, peak in zip(detectors, peaks, strict=True)
-            if peak >= 1.0
+            if peak >= spoke_from
         ],
         reason=_reason(record, series.metric),
     )

@@ -154,7 +154,9 @@ class DetectorConfig(Section, frozen=True):
 class Engine(Section, frozen=True):
     """Detection: one configuration for every series."""
 
-    detectors: list[DetectorConfig] = field(default_factory=lambda: [DetectorConfig(name="robust")])
+    detectors: list[DetectorConfig] = field(
+        default_factory=lambda: [DetectorConfig(name="large"), DetectorConfig(name="rare")]
+    )
     window: Annotated[
         int,
         Meta(ge=16, le=4096, description="Newest samples kept of each series, for windows and explanations."),
@@ -162,16 +164,16 @@ class Engine(Section, frozen=True):
     alert_budget: Annotated[
         float,
         Meta(gt=0, le=1000, description="False alarms per series per day that you are willing to read."),
-    ] = 0.05
+    ] = 0.1
     warm_up_samples: Annotated[
         int, Meta(ge=8, le=100_000, description="No alert before a series has this many samples.")
-    ] = 64
+    ] = 24
     level_half_life_samples: Annotated[
         float, Meta(gt=0, le=10_000, description="Half-life of the smoothing that turns score into level.")
-    ] = 5.0
+    ] = 70.0
     close_after_samples: Annotated[
         int, Meta(ge=1, le=10_000, description="An anomaly closes after this many quiet samples.")
-    ] = 5
+    ] = 4
     max_duration_samples: Annotated[
         int,
         Meta(ge=2, le=1_000_000, description="An anomaly this long is the new normal: it closes as a shift."),
