@@ -96,17 +96,26 @@ def _reason(record: np.void, metric: str) -> str:
     worst = f"{float(record['worst']):.4g}"
     told = f"{metric} is {worst}" if status == OPEN else f"{metric} was {worst} at worst"
     told = f"{told}, {_against_band(record)}"
-    minutes = (int(record["ended_ms"] or record["detected_ms"]) - int(record["started_ms"])) / 60_000
+    lasted = _span(int(record["ended_ms"] or record["detected_ms"]) - int(record["started_ms"]))
     now = f"{float(record['actual']):.4g}"
     if status == OPEN:
         return told
     if status == UPDATE:
-        return f"{told}; for {minutes:.0f} minutes so far, now {now}"
+        return f"{told}; for {lasted} so far, now {now}"
     if record["adopted"]:
-        return f"{told}; after {minutes:.0f} minutes {now} is taken as the new normal"
+        return f"{told}; after {lasted} {now} is taken as the new normal"
     if int(record["kind"]) == SHIFT:
         return f"{told}; it settled at a new level, now {now}"
-    return f"{told}; back to normal after {minutes:.0f} minutes"
+    return f"{told}; back to normal after {lasted}"
+
+
+def _span(milliseconds: int) -> str:
+    """A length of time as people say it, in its largest unit; one sample alone lasts a moment."""
+    for unit, size in (("day", 86_400_000), ("hour", 3_600_000), ("minute", 60_000), ("second", 1000)):
+        if milliseconds >= size:
+            count = round(milliseconds / size)
+            return f"{count} {unit}{'s' if count > 1 else ''}"
+    return "a moment"
 
 
 def _against_band(record: np.void) -> str:
