@@ -41,6 +41,7 @@ topics:
   anomalies: {{name: {prefix}anomalies, partitions: 2}}
   scores: {{name: {prefix}scores, partitions: 2}}
   deadletters: {{name: {prefix}deadletters}}
+  journal: {{name: {prefix}journal}}
 worker: {{group_id: {prefix}worker}}
 metrics: {{worker_port: 0}}
 """)
@@ -63,9 +64,9 @@ async def messages(bootstrap: str, topic: str, at_least: int) -> list[kafka.Reco
 
 def test_topics_are_listed_as_missing_then_created(options, prefix):
     assert f"{prefix}telemetry" in tocsin("topics", "list", *options).stdout
-    assert tocsin("topics", "list", *options).stdout.count("missing") == 4
+    assert tocsin("topics", "list", *options).stdout.count("missing") == 5
     assert f"{prefix}telemetry: created, 3 partitions" in tocsin("topics", "create", *options).stdout
-    assert tocsin("topics", "create", *options).stdout.count("was there") == 4
+    assert tocsin("topics", "create", *options).stdout.count("was there") == 5
 
 
 async def test_points_are_sent_each_series_to_one_partition_in_order(options, kafka, prefix, tmp_path):
