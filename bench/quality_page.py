@@ -25,8 +25,8 @@ Made by `python -m bench.quality --write docs/quality.md`; the data sets are not
 
 Each series is replayed through a new engine with the default configuration (alert budget {budget:g} false
 alarms per series and day), which is told nothing beforehand. No threshold is chosen with labels, except where a
-column says *best*. **The constants of the default detectors were compared on these same series**, both halves
-of them, so expect less of series that are not here. How the columns are measured:
+column says *best*. **The constants of the default detectors were compared on these same series**, on both
+halves, so expect less of series that are not here. How the columns are measured:
 
 - **F1**, precision, recall: labelled segments that an alert overlaps, alerts that overlap none. An alert
   lasts from its start to its end as told. **F1 of onsets** counts only the row that told of the alert, so
@@ -46,7 +46,7 @@ of them, so expect less of series that are not here. How the columns are measure
 _HALVES: Final = """## Halves
 
 Every other series, in order of family and name. A constant tuned on the tune half alone shows on the report
-half whether it carries over; those of today's default were compared on both, so the two halves show the spread
+half whether it carries over; those of today's default were compared on both, so the halves show the spread
 between series rather than how well it generalises.
 """
 
