@@ -24,8 +24,8 @@ Made by `python -m bench.quality --write docs/quality.md`; the data sets are not
 (`--data FOLDER`). Do not edit.
 
 Each series is replayed through a new engine with the default configuration (alert budget {budget:g} false
-alarms per series and day), which is told nothing beforehand. No threshold is chosen with labels, except where a
-column says *best*. **The constants of the default detectors were compared on these same series**, on both
+alarms per series and day), which is told nothing beforehand. No threshold is chosen with labels, except where
+a column says *best*. **The constants of the default detectors were compared on these same series**, on both
 halves, so expect less of series that are not here. How the columns are measured:
 
 - **F1**, precision, recall: labelled segments that an alert overlaps, alerts that overlap none. An alert
