@@ -14,7 +14,7 @@ from schemas import config
 from stream.pipeline import Pipeline
 
 SERIES: Final = 50_000
-ROUNDS: Final = 140  # beyond warm-up and the length of the window
+ROUNDS: Final = 170  # beyond warm-up, the length of the window and the 150 samples that lay out bins
 
 
 def bytes_per_series() -> dict[str, float]:

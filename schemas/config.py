@@ -160,7 +160,7 @@ class Engine(Section, frozen=True):
     window: Annotated[
         int,
         Meta(ge=16, le=4096, description="Newest samples kept of each series, for windows and explanations."),
-    ] = 128
+    ] = 96
     alert_budget: Annotated[
         float,
         Meta(gt=0, le=1000, description="False alarms per series per day that you are willing to read."),
