@@ -10,19 +10,18 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import random
-import signal
 import time
 from collections.abc import Callable, Sequence
 from typing import Any, Final, TypeVar
 
 import structlog
-import uvloop
 
 from schemas import config
 from stream import clickhouse, kafka, migrations, topics
 from stream import metrics as m
 from stream.clickhouse import ClickHouse, Client, UnavailableError, where
 from stream.kafka import KafkaError, Record
+from stream.running import until_signal
 from stream.sink_batch import Batch, SeriesBook, UnreadableError
 
 log = structlog.get_logger(__name__)
@@ -362,12 +361,4 @@ def main(cfg: config.Config) -> None:
     """Run a sink as this process, until SIGTERM or SIGINT."""
     kafka.quiet()
     clickhouse.quiet()
-    uvloop.run(_until_signal(cfg))
-
-
-async def _until_signal(cfg: config.Config) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await run(cfg, stop)
+    until_signal(lambda stop: run(cfg, stop))

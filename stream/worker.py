@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import gc
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -14,7 +13,6 @@ from typing import Final
 
 import numpy as np
 import structlog
-import uvloop
 
 from detectors.protocol import Samples
 from schemas import config
@@ -26,6 +24,7 @@ from stream.partition import Host, PartitionTask
 from stream.pipeline import Pipeline
 from stream.report import PartitionReport
 from stream.restoring import Restored
+from stream.running import until_signal
 from stream.snapshots import SnapshotStore
 from stream.snapshotting import Saver
 
@@ -172,12 +171,4 @@ def main(cfg: config.Config) -> None:
     gc.set_threshold(50_000, 20, 50)
     sys.setswitchinterval(SWITCH_S)
     quiet()
-    uvloop.run(_until_signal(cfg))
-
-
-async def _until_signal(cfg: config.Config) -> None:
-    stop = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stop.set)
-    await run(cfg, stop)
+    until_signal(lambda stop: run(cfg, stop))
