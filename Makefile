@@ -60,11 +60,14 @@ faults: need-java $(STAMP) ## Hurt workers, broker and connections for FAULTS_RO
 bench: need-java $(STAMP) ## Measure the throughput on a real broker
 	$(BIN)/python -m bench.throughput $(ARGS)
 
-lock: $(STAMP) ## Make both lock files from pyproject.toml; known versions stay unless ARGS=--upgrade
-	$(BIN)/uv pip compile --quiet $(ARGS) --python-version 3.11 --generate-hashes --no-emit-index-url --no-header \
-		--no-annotate --group dev pyproject.toml -o requirements.lock
-	grep -o '^uv==[^ ]*' requirements.lock | $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes \
-		--no-emit-index-url --no-header --no-annotate - -o deploy/bootstrap.lock
+COMPILE = $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
+
+lock: $(STAMP) ## Make all lock files from pyproject.toml; known versions stay unless ARGS=--upgrade
+	$(COMPILE) $(ARGS) --group dev pyproject.toml -o requirements.lock
+	grep -o '^uv==[^ ]*' requirements.lock | $(COMPILE) - -o deploy/bootstrap.lock
+	grep -o '^setuptools==[^ ]*' requirements.lock | $(COMPILE) - -o deploy/docker/build.lock
+	@# The image reaches a ClickHouse server, so it leaves the embedded engine out.
+	$(COMPILE) --constraint requirements.lock --no-emit-package chdb-core pyproject.toml -o deploy/docker/requirements.lock
 
 clean: ## Remove caches, built files and the data of local runs; the virtual environment stays
 	rm -rf .tocsin .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis build dist *.egg-info

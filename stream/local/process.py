@@ -207,7 +207,10 @@ class Child:
                     f"{command[0]} was not found: install it or put it on the PATH."
                 ) from error
         identity = {"pid": self._process.pid, "started": start_time(self._process.pid)}
-        self._pid_path.write_text(json.dumps(identity), encoding="utf-8")
+        # Whole or not at all: who reads it while it is written must not take the child for nobody.
+        written = self._pid_path.with_suffix(".pid.new")
+        written.write_text(json.dumps(identity), encoding="utf-8")
+        written.replace(self._pid_path)
 
     def _wait_ready(self, ready: Callable[[], bool], timeout_s: float) -> None:
         process = self._process
