@@ -72,10 +72,27 @@ def _heavy(rng: np.random.Generator) -> NDArray[np.float64]:
     return np.asarray(0.2 * np.exp(0.6 * rng.normal(0.0, 1.0, _MINUTES)))
 
 
+def _heavier(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Student's t with 4 degrees of freedom: its tail is a power."""
+    return np.asarray(100.0 + rng.standard_t(4, _MINUTES))
+
+
+def _ratio(rng: np.random.Generator) -> NDArray[np.float64]:
+    """Share of 2,000 requests that succeeded, near 1."""
+    return np.asarray(1.0 - rng.binomial(2000, 0.0005, _MINUTES) / 2000.0)
+
+
+def _mostly_zero(rng: np.random.Generator) -> NDArray[np.float64]:
+    return rng.poisson(0.02, _MINUTES).astype(np.float64)
+
+
 KINDS: Final[dict[str, Callable[[np.random.Generator], NDArray[np.float64]]]] = {
     "noise": _noise,
     "daily cycle": _daily,
     "counts": _counts,
     "autoregressive": _wandering,
     "log-normal": _heavy,
+    "t4": _heavier,
+    "ratio": _ratio,
+    "mostly zero": _mostly_zero,
 }

@@ -8,7 +8,8 @@ whose tail is known. The score is ``log p / log p_alert``: 1.0 at the threshold,
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numba import njit
@@ -36,14 +37,18 @@ _QUANTILE_MEMORY = 20_000.0  # samples
 _EXCESS_MEMORY = 400.0  # excesses
 
 
-class Calibrator(Rows):
-    """The tails of one detector's surprise, a record a series: 16 bytes, about 20 ns a sample.
+class Tail(Rows):
+    """What is learned of one detector's evidence, a record a series, by a numba kernel.
 
-    ``budget`` is the detector's share of the alert budget, in false alarms per series and day.
+    ``budget`` is the detector's share of the alert budget, in false alarms per series and day. A subclass
+    names its record and its ``kernel(rows, budget, slots, surprise, ready, learn, interval_ms, out)``.
     """
 
+    record: ClassVar[np.dtype[Any]]
+    kernel: ClassVar[Callable[..., None]]
+
     def __init__(self, budget: float) -> None:
-        super().__init__(TAIL)
+        super().__init__(self.record)
         self._budget = budget
 
     def scores(
@@ -51,7 +56,7 @@ class Calibrator(Rows):
     ) -> F32:
         """Scores of *n* samples in order, NaN where not ready; then learn from them."""
         out = np.empty(len(slots), np.float32)
-        _scores(self.array, self._budget, slots, surprise, ready, learn, interval_ms, out)
+        type(self).kernel(self.array, self._budget, slots, surprise, ready, learn, interval_ms, out)
         return out
 
 
@@ -102,3 +107,10 @@ def _scores(  # type: ignore[no-untyped-def]
         out[i] = score
         if learn[i]:
             _learn(tail, surprise[i], score)
+
+
+class Calibrator(Tail):
+    """The tail of a surprise in units of -log10 p: 16 bytes a series, about 20 ns a sample."""
+
+    record = TAIL
+    kernel = staticmethod(_scores)

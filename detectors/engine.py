@@ -16,7 +16,7 @@ from detectors.protocol import F32, Detector, Samples, Scored, State
 from detectors.reorder import Reorder
 from detectors.rows import part, prefixed
 from detectors.series import SeriesTable, Step
-from detectors.tails import calibrator_for
+from detectors.tails import tail_for
 from detectors.window import Windows
 from schemas import config as schema
 from schemas.event import AnomalyEvent
@@ -62,7 +62,7 @@ class Engine:
         self.series = SeriesTable(admission.max_series_per_partition, admission.max_series_per_metric)
         self.windows = Windows(config.window, config.warm_up_samples)
         self._calibrators = [
-            calibrator_for(detector, budget)
+            tail_for(detector, budget)
             for detector, budget in zip(self.detectors, budgets(weights, config.alert_budget), strict=True)
         ]
         self._ensemble = Ensemble(weights, config.level_half_life_samples)

@@ -1,8 +1,8 @@
 """Several detectors as one: a score, a level and a band for each sample.
 
 Each detector has a share of the alert budget in proportion to its weight, and its score is 1.0 at its own
-share; the common score is the largest, or 0.6 of the two largest together when that is more: two kinds of
-evidence at 0.83 alert as well. What recurs at this time of day is subtracted (`detectors.recurrence`). A
+share; the common score is the largest, or 0.55 of the two largest together when that is more: two kinds of
+evidence at 0.91 alert as well. What recurs at this time of day is subtracted (`detectors.recurrence`). A
 detector of weight 0 is scored and named, but does not alert; when all have it there are scores and no alerts.
 """
 
@@ -28,14 +28,20 @@ LEVEL: Final = np.dtype(
         *RECURRENCE,
     ]
 )
-_TOGETHER = 0.6  # of the two largest scores
+_TOGETHER = 0.55  # of the two largest scores
 _MOST = 10.0  # a score above it counts as this in the level
 
 
 def budgets(weights: Sequence[float], alert_budget: float) -> list[float]:
-    """Each detector's share of the budget; one that does not alert is judged by the whole."""
+    """Each detector's share of the budget; one that does not alert is judged by the whole.
+
+    The shares add up to twice the budget, though none has more than the whole: memory, recurrence and
+    clipped tails leave about half of a share unused (`docs/quality.md` shows what is realised).
+    """
     total = sum(weights) or 1.0
-    return [alert_budget * weight / total if weight > 0 else alert_budget for weight in weights]
+    return [
+        alert_budget * min(2.0 * weight / total, 1.0) if weight > 0 else alert_budget for weight in weights
+    ]
 
 
 class Verdict(NamedTuple):

@@ -17,7 +17,7 @@ from schemas.event import AnomalyEvent, Direction, Kind, Severity, Spoke, Status
 
 _STATUS: Final = {OPEN: Status.OPEN, UPDATE: Status.UPDATE, CLOSE: Status.CLOSE}
 _KIND: Final = {SPIKE: Kind.SPIKE, DIP: Kind.DIP, SHIFT: Kind.SHIFT, PATTERN: Kind.PATTERN}
-_TOGETHER = 0.66  # where none alerted alone, two above this alerted together (`detectors.ensemble`)
+_TOGETHER = 0.8  # where none alerted alone, two above this alerted together (`detectors.ensemble`)
 _WARNING, _CRITICAL = 1.3, 2.0  # peak scores; 2.0 is the square of the tail probability at the threshold
 
 

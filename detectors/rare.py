@@ -58,7 +58,7 @@ class Rare:
 
     name: ClassVar[str] = "rare"
     version: ClassVar[int] = 1
-    tail: ClassVar[str] = "rarity"
+    tail: ClassVar[str] = "clusters"
 
     def __init__(self, rows: Rows | None = None) -> None:
         self._rows = rows or Rows(ROW)

@@ -1,7 +1,10 @@
-"""Calibration of the two families of evidence: two learned tails for large, one that only raises for rare.
+"""Calibration of the two families of evidence: two learned tails for large, clusters for rare.
 
 As in `detectors.calibrate` the score is 1.0 at the alert threshold. Anomalies cannot teach a tail: an excess
-counts as at most a few means. The families are tuned with the whole budget each.
+counts as at most a few means. A rare window stays rare for as long as it is in the features, so that what
+matters is how often a cluster of rare samples comes, and how high its peak goes beyond the start: peaks over
+threshold, declustered by runs (Leadbetter 1991), with a Lomax distribution as in `detectors.calibrate`. A
+cluster is learned when it is over, never while it is judged.
 """
 
 from __future__ import annotations
@@ -10,11 +13,9 @@ from typing import Any, Final
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-from detectors.calibrate import Calibrator
-from detectors.protocol import F32, I64, Bools, Detector
-from detectors.rows import Rows
+from detectors.calibrate import Calibrator, Tail
+from detectors.protocol import Detector
 
 TWO: Final = np.dtype(
     [
@@ -24,60 +25,34 @@ TWO: Final = np.dtype(
         ("excesses", "f4", (2,)),  # how many excesses that stands for, bounded
     ]
 )
-ONE: Final = np.dtype([("started", "u4"), ("rate", "f4"), ("excess", "f4"), ("excesses", "f4")])
+ONE: Final = np.dtype(
+    [
+        ("samples", "f4"),  # and clusters among them, bounded
+        ("clusters", "f4"),
+        ("excess", "f4"),  # mean excess of the peaks of clusters
+        ("peak", "f4"),  # of the cluster at hand, 0 without one
+        ("quiet", "u4"),  # samples since it was beyond the start
+    ]
+)
 
 _SHARE = (0.1, 0.02)  # of samples in each tail
 _CLIP = (1.5, 2.0)  # means that an excess counts at most
+_TRUSTED = 1.5  # but never less than this: of few distinct values (counts) most excesses are nearly 0
 _START = (3.2, 4.8)
 _PRIOR = 0.8  # mean excess
 _PRIOR_EXCESSES = (20.0, 10.0)
 _LEAST_EXCESS = 0.3  # a steeper tail is one of few distinct values: rare counts
 _LEAST_P, _MOST_P = 1e-7, 0.02
 
-_RARE_AT = 2.3  # rarity at the threshold for -ln p = 8: 5-minute samples at 0.1 a day
-_RARE_POWER = 3.0  # needs more where there are more samples a day: a window of one value repeats by chance
-_RARE_LEAST = 1.8  # of hourly samples: less is one feature alone
-_RARE_TAIL = 1.4  # where the learned tail begins
-_RARE_EXCESS = 0.25  # prior mean excess
-_RARE_RATE = 0.0005  # of learning how often it is beyond
-
-
-class TwoTails(Rows):
-    """Scores of large evidence, 28 bytes a series: exponential tails, of which the heavier decides."""
-
-    def __init__(self, budget: float) -> None:
-        super().__init__(TWO)
-        self._budget = budget
-
-    def scores(
-        self, slots: I64, surprise: F32, ready: Bools, learn: Bools, interval_ms: NDArray[np.float32]
-    ) -> F32:
-        """Scores of *n* samples in order, NaN where not ready; then learn from them."""
-        out = np.empty(len(slots), np.float32)
-        _two_scores(self.array, self._budget, slots, surprise, ready, learn, interval_ms, out)
-        return out
-
-
-class Rarity(Rows):
-    """Scores of rare evidence, 16 bytes a series: a constant threshold that a learned tail may raise."""
-
-    def __init__(self, budget: float) -> None:
-        super().__init__(ONE)
-        self._budget = budget
-
-    def scores(
-        self, slots: I64, surprise: F32, ready: Bools, learn: Bools, interval_ms: NDArray[np.float32]
-    ) -> F32:
-        """Scores of *n* samples in order, NaN where not ready; then learn from them."""
-        out = np.empty(len(slots), np.float32)
-        _rare_scores(self.array, self._budget, slots, surprise, ready, learn, interval_ms, out)
-        return out
-
-
-def calibrator_for(detector: Detector, budget: float) -> Calibrator | TwoTails | Rarity:
-    """What fits a detector's evidence: its ``tail`` says so where it has one."""
-    kinds: dict[str, type[TwoTails | Rarity]] = {"two_tails": TwoTails, "rarity": Rarity}
-    return kinds.get(getattr(detector, "tail", ""), Calibrator)(budget)
+_CLUSTER_START = 1.4  # rarity at which a cluster begins
+_CLUSTER_LEAST = 1.8  # no threshold is lower: less is one feature alone
+_CLUSTER_APART = 20  # samples below the start that end a cluster, about the length of the features
+_CLUSTER_EXCESS = 1.0  # prior mean excess of a cluster's peak
+_CLUSTER_WEIGHT = 4.0  # clusters that it stands for
+_CLUSTER_EVERY = 1500.0  # prior samples from cluster to cluster
+_CLUSTER_EVERY_WEIGHT = 2.0  # clusters
+_CLUSTER_CLIP = 4.0  # means that an excess counts at most
+_CLUSTER_MEMORY = 60_000.0  # samples after which what was counted is halved
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -103,7 +78,8 @@ def _learn_tails(row: Any, evidence: float) -> None:
         start, mean = float(row.start[e]), float(row.excess[e])
         start += step * (1.0 - share) if evidence > start else -step * share
         if evidence > start:
-            excess = min(evidence - start, clip * mean) / (1.0 - np.exp(-clip))
+            limit = max(clip * mean, _TRUSTED)
+            excess = min(evidence - start, limit) / (1.0 - np.exp(-limit / mean))
             mean += max(0.01, 1.0 / (row.excesses[e] + 1.0)) * (excess - mean)
             mean = max(mean, _LEAST_EXCESS)
             row.excesses[e] = np.float32(min(row.excesses[e] + 1.0, 1000.0))
@@ -130,17 +106,26 @@ def _two_scores(  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True, inline="always")
-def _learn_rarity(row: Any, rarity: float) -> None:
-    beyond = rarity > _RARE_TAIL
-    row.rate += np.float32(_RARE_RATE * ((1.0 if beyond else 0.0) - row.rate))
-    if beyond:
-        excess = min(rarity - _RARE_TAIL, 2.0 * row.excess) / (1.0 - np.exp(-2.0))
-        row.excess += np.float32(max(0.02, 1.0 / (row.excesses + 1.0)) * (excess - row.excess))
-        row.excesses = np.float32(min(row.excesses + 1.0, 1000.0))
+def _learn_cluster(row: Any, rarity: float) -> None:
+    row.samples += np.float32(1.0)
+    if rarity > _CLUSTER_START:
+        row.peak = max(row.peak, np.float32(rarity))
+        row.quiet = np.uint32(0)
+        return
+    row.quiet += np.uint32(1)
+    if row.peak > 0.0 and row.quiet >= _CLUSTER_APART:
+        weight = row.clusters + _CLUSTER_WEIGHT
+        excess = min(row.peak - _CLUSTER_START, _CLUSTER_CLIP * row.excess) / (1.0 - np.exp(-_CLUSTER_CLIP))
+        row.excess += np.float32((excess - row.excess) / (weight + 1.0))
+        row.clusters += np.float32(1.0)
+        row.peak = np.float32(0.0)
+    if row.samples > _CLUSTER_MEMORY:
+        row.samples *= np.float32(0.5)
+        row.clusters *= np.float32(0.5)
 
 
 @njit(cache=True, nogil=True)
-def _rare_scores(  # type: ignore[no-untyped-def]
+def _cluster_scores(  # type: ignore[no-untyped-def]
     rows, budget, slots, surprise, ready, learn, interval_ms, out
 ):
     for i in range(slots.shape[0]):
@@ -148,12 +133,35 @@ def _rare_scores(  # type: ignore[no-untyped-def]
         if not ready[i]:
             continue
         row = rows[slots[i]]
-        if row.started == 0:
-            row.started, row.rate = np.uint32(1), np.float32(0.0)
-            row.excess, row.excesses = np.float32(_RARE_EXCESS), np.float32(20.0)
-        need = _minus_log_p_alert(budget, interval_ms[i])
-        threshold = max(_RARE_AT * (need / 8.0) ** _RARE_POWER, _RARE_LEAST)
-        learned = _RARE_TAIL + row.excess * (need + np.log(max(row.rate, 1e-9)))
-        out[i] = surprise[i] / max(threshold, learned)
+        if row.samples == 0:
+            row.excess = np.float32(_CLUSTER_EXCESS)
+        samples = row.samples + _CLUSTER_EVERY_WEIGHT * _CLUSTER_EVERY
+        often = (row.clusters + _CLUSTER_EVERY_WEIGHT) / samples
+        weight = row.clusters + _CLUSTER_WEIGHT
+        need = _minus_log_p_alert(budget, interval_ms[i]) + np.log(often)
+        threshold = _CLUSTER_START + row.excess * weight * (np.exp(max(need, 0.0) / weight) - 1.0)
+        out[i] = surprise[i] / max(threshold, _CLUSTER_LEAST)
         if learn[i]:
-            _learn_rarity(row, surprise[i])
+            _learn_cluster(row, surprise[i])
+
+
+class TwoTails(Tail):
+    """Scores of large evidence, 28 bytes a series: exponential tails, of which the heavier decides."""
+
+    record = TWO
+    kernel = staticmethod(_two_scores)
+
+
+class Clusters(Tail):
+    """Scores of rare evidence, 20 bytes a series: how often it comes in clusters, and how high they go."""
+
+    record = ONE
+    kernel = staticmethod(_cluster_scores)
+
+
+KINDS: Final[dict[str, type[Tail]]] = {"two_tails": TwoTails, "clusters": Clusters}
+
+
+def tail_for(detector: Detector, budget: float) -> Tail:
+    """What fits a detector's evidence: its ``tail`` says so where it has one."""
+    return KINDS.get(getattr(detector, "tail", ""), Calibrator)(budget)
