@@ -11,7 +11,7 @@ STAMP := $(VENV)/installed
 TESTS := $(wildcard tests/unit tests/contract tests/integration tests/faults)
 ARGS ?=
 
-.PHONY: help venv demo test lint types imports unit integration faults bench lock clean need-java
+.PHONY: help venv demo test lint types imports unit integration faults bench lock clean need-java need-prometheus
 
 help: ## Print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,10 +32,13 @@ $(STAMP): requirements.lock deploy/bootstrap.lock pyproject.toml deploy/need.sh
 need-java:
 	@sh deploy/need.sh java maven
 
+need-prometheus:
+	@sh deploy/need.sh prometheus
+
 demo: need-java $(STAMP) ## Replay a month of real telemetry through all parts on this machine
 	@$(BIN)/tocsin demo $(ARGS)
 
-test: need-java lint types imports ## What CI runs: lint, types, import rule, unit, contract and integration tests
+test: need-java need-prometheus lint types imports ## What CI runs: lint, types, import rule, unit, contract and integration tests
 	$(BIN)/pytest $(TESTS) $(ARGS)
 
 lint: $(STAMP) ## Check style and layout
@@ -48,10 +51,10 @@ types: $(STAMP) ## Check types
 imports: $(STAMP) ## Check that imports follow schemas <- detectors <- stream <- console
 	$(BIN)/lint-imports
 
-unit: $(STAMP) ## Run the tests that need no broker
+unit: need-prometheus $(STAMP) ## Run the tests that need no broker
 	$(BIN)/pytest $(wildcard tests/unit tests/contract) $(ARGS)
 
-integration: need-java $(STAMP) ## Run the tests on the real broker and the real engine
+integration: need-java need-prometheus $(STAMP) ## Run the tests on the real broker and the real engine
 	$(BIN)/pytest tests/integration $(ARGS)
 
 faults: need-java $(STAMP) ## Hurt workers, broker and connections for FAULTS_ROUNDS rounds of ten faults (50), FAULTS_SEED to repeat

@@ -32,6 +32,13 @@ need_maven() {
         lacks "Kafka is fetched with Maven: install it (for example the package maven); no \`mvn\` is on the PATH."
 }
 
+need_prometheus() {
+    for program in prometheus promtool amtool; do
+        command -v "$program" >/dev/null || lacks "The tests of alerts run Prometheus and Alertmanager: install \
+them (for example the packages prometheus and prometheus-alertmanager); no \`$program\` is on the PATH."
+    done
+}
+
 for what in "$@"; do
     "need_$what"
 done

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from detectors import registry
 from detectors.ensemble import Ensemble, Verdict, budgets
 from detectors.episode import Episodes
-from detectors.events import events
+from detectors.events import Ongoing, events, ongoing
 from detectors.protocol import F32, Detector, Samples, Scored, State
 from detectors.reorder import Reorder
 from detectors.rows import part, prefixed
@@ -180,6 +180,11 @@ class Engine:
             active_series=len(self.series),
             open_anomalies=self._episodes.open_count,
         )
+
+    def open_anomalies(self, most: int) -> list[Ongoing]:
+        """The open anomalies with the highest peaks; microseconds each."""
+        slots = self._episodes.open_slots()[:most].tolist()
+        return [ongoing(slot, self._episodes.row(slot), self.series) for slot in slots]
 
     def _parts(self) -> dict[str, Any]:
         parts = {"reorder": self._reorder, "series": self.series, "window": self.windows}

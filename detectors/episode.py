@@ -119,6 +119,17 @@ class Episodes:
     def open_count(self) -> int:
         return int(np.count_nonzero(self._rows.array["open"][: self._rows.slots]))
 
+    def open_slots(self) -> I64:
+        """The slots with an open anomaly, highest peak first."""
+        rows = self._rows.array[: self._rows.slots]
+        found = np.flatnonzero(rows["open"])
+        return found[np.argsort(-rows["peak"][found], kind="stable")]
+
+    def row(self, slot: int) -> np.void:
+        """The record of `EPISODE` of a slot."""
+        found: np.void = self._rows.array[slot]
+        return found
+
     @property
     def row_bytes(self) -> int:
         return self._rows.row_bytes + 4 * int(self.peaks.shape[1])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import xxhash
@@ -30,6 +30,40 @@ def events(
     ]
 
 
+class Ongoing(NamedTuple):
+    """An anomaly that is open now."""
+
+    anomaly_id: str
+    series: str
+    metric: str
+    labels: dict[str, str]
+    severity: Severity
+    direction: Direction
+    started_ms: int
+    peak_score: float
+
+
+def ongoing(slot: int, episode: np.void, table: SeriesTable) -> Ongoing:
+    """What an open episode (`detectors.episode.EPISODE`) is, in the words of its events."""
+    series, text = table.series(slot), table.text(slot)
+    started_ms, peak = int(episode["started_ms"]), float(episode["peak"])
+    return Ongoing(
+        anomaly_id(text, started_ms),
+        text,
+        series.metric,
+        series.labels,
+        severity(peak),
+        _side(episode),
+        started_ms,
+        peak,
+    )
+
+
+def anomaly_id(series: str, started_ms: int) -> str:
+    """The same for all revisions, and for the same input after any crash."""
+    return _hash(f"{series}\n{started_ms}")
+
+
 def severity(peak_score: float) -> Severity:
     if peak_score >= _CRITICAL:
         return Severity.CRITICAL
@@ -46,7 +80,7 @@ def _event(
     spoke_from = 1.0 if max(peaks) >= 1.0 else _TOGETHER
     return AnomalyEvent(
         event_id=_hash(f"{text}\n{started_ms}\n{revision}"),
-        anomaly_id=_hash(f"{text}\n{started_ms}"),
+        anomaly_id=anomaly_id(text, started_ms),
         revision=revision,
         status=_STATUS[int(record["status"])],
         series=text,
@@ -82,6 +116,13 @@ def _hash(text: str) -> str:
 def _direction(record: np.void) -> Direction:
     """Where the worst sample stood; both where there is nothing to compare it with, or it was inside."""
     if int(record["kind"]) == PATTERN:
+        return Direction.BOTH
+    return _side(record)
+
+
+def _side(record: np.void) -> Direction:
+    """Of the worst sample; both where nothing says what was expected."""
+    if np.isnan(record["worst_expected"]):
         return Direction.BOTH
     return Direction.ABOVE if record["worst"] >= record["worst_expected"] else Direction.BELOW
 

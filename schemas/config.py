@@ -225,12 +225,53 @@ class Sink(Section, frozen=True):
     ] = 1_000_000
 
 
+class NotifyTarget(Section, frozen=True):
+    """A receiver of notifications."""
+
+    name: Annotated[Name, Meta(description="Its label in metrics and its name in the log.")]
+    url: Annotated[str, Meta(pattern=r"^https?://", description="Of Alertmanager: .../api/v2/alerts.")]
+    kind: Annotated[
+        Literal["webhook", "alertmanager"], Meta(description="Which of the shipped templates is posted.")
+    ] = "webhook"
+    template: Annotated[
+        str, Meta(description="A file with a Jinja2 template that gives JSON, instead of the shipped one.")
+    ] = ""
+    headers: Annotated[dict[str, str], Meta(description="Sent along; secrets as ${ENV}.")] = {}
+    min_severity: Literal["info", "warning", "critical"] = "info"
+    updates: Annotated[bool, Meta(description="Send also what is told between open and close.")] = True
+
+
+class Notify(Section, frozen=True):
+    """The process that relays anomalies to webhooks and Alertmanager."""
+
+    group_id: Name = "tocsin-notify"
+    targets: Annotated[list[NotifyTarget], Meta(description="Each gets every event.")] = []
+    start_from: Annotated[
+        Literal["earliest", "latest"], Meta(description="Where a group without committed offsets begins.")
+    ] = "latest"
+    timeout_ms: Annotated[Ms, Meta(description="Of one request.")] = 10_000
+    deadline_ms: Annotated[
+        Ms,
+        Meta(description="A message is tried for this long, then given up: a log line and a metric."),
+    ] = 300_000
+    retry_max_ms: Annotated[Ms, Meta(description="Longest pause between tries.")] = 15_000
+
+
 class Metrics(Section, frozen=True):
     """The Prometheus endpoint of each process."""
 
     host: Text = "127.0.0.1"
     worker_port: Annotated[Port, Meta(description="0 takes any free port.")] = 9108
     sink_port: Port = 9109
+    notify_port: Port = 9110
+    max_open_anomalies: Annotated[
+        int,
+        Meta(
+            ge=0,
+            le=10_000,
+            description="Most open anomalies of a partition that have a series of their own, the strongest.",
+        ),
+    ] = 50
 
 
 class Snapshots(Section, frozen=True):
@@ -263,6 +304,7 @@ class Config(Section, frozen=True):
     engine: Engine = field(default_factory=Engine)
     clickhouse: ClickHouse = ClickHouse()
     sink: Sink = Sink()
+    notify: Notify = Notify()
     metrics: Metrics = Metrics()
     snapshots: Snapshots = Snapshots()
     log: Log = Log()

@@ -121,6 +121,17 @@ def sink(config: ConfigOption = None, overrides: SetOption = None) -> None:
 
 
 @app.command()
+def notify(config: ConfigOption = None, overrides: SetOption = None) -> None:
+    """Relay anomalies to webhooks and Alertmanager (`notify.targets`), until SIGTERM or Ctrl-C."""
+    cfg = _load(config, overrides)
+    from stream import logs
+    from stream import notify as command
+
+    logs.configure(cfg.log, "notify")
+    _serve(lambda: command.main(cfg), cfg)
+
+
+@app.command()
 def produce(
     files: Annotated[
         list[str], typer.Argument(help="Files, gzip or not; - is standard input.", show_default=False)

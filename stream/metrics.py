@@ -72,6 +72,19 @@ EVICTED: Final = Spec(
     "counter", "tocsin_evicted_series", "Series forgotten because there were too many.", PARTITION
 )
 OPEN_ANOMALIES: Final = Spec("gauge", "tocsin_open_anomalies", "Anomalies that are open.", PARTITION)
+OPEN_ANOMALY: Final = Spec(
+    "gauge",
+    "tocsin_open_anomaly_peak_score",
+    "Peak score of each anomaly that is open, the strongest of each partition; gone when it closes. "
+    "`started` is in Unix seconds.",
+    ("anomaly_id", "series", "metric", "service", "severity", "direction", "started"),
+)
+HIDDEN_ANOMALIES: Final = Spec(
+    "gauge",
+    "tocsin_open_anomalies_hidden",
+    "Open anomalies beyond `metrics.max_open_anomalies`, which have no series of their own.",
+    PARTITION,
+)
 PARTITION_STATE: Final = Spec(
     "gauge",
     "tocsin_partition_state",
@@ -123,6 +136,23 @@ SINK_UNREADABLE: Final = Spec(
     ("topic",),
 )
 
+NOTIFY_SENT: Final = Spec("counter", "tocsin_notify_sent", "Events that a target has taken.", ("target",))
+NOTIFY_RETRIES: Final = Spec(
+    "counter", "tocsin_notify_retries", "Tries that failed and are repeated.", ("target",)
+)
+NOTIFY_DEAD_ENDS: Final = Spec(
+    "counter",
+    "tocsin_notify_dead_ends",
+    "Events given up, by reason (refused, deadline, template).",
+    ("target", "reason"),
+)
+NOTIFY_DUPLICATES: Final = Spec(
+    "counter", "tocsin_notify_duplicates", "Events that came again and were not sent again.", ("target",)
+)
+NOTIFY_UNREADABLE: Final = Spec(
+    "counter", "tocsin_notify_unreadable_messages", "Messages that are no events, skipped."
+)
+
 SETS: Final[dict[str, list[Spec]]] = {
     "worker": [
         MESSAGES,
@@ -138,6 +168,8 @@ SETS: Final[dict[str, list[Spec]]] = {
         ACTIVE_SERIES,
         EVICTED,
         OPEN_ANOMALIES,
+        OPEN_ANOMALY,
+        HIDDEN_ANOMALIES,
         PARTITION_STATE,
         RESTARTS,
         REPLAYED,
@@ -148,6 +180,7 @@ SETS: Final[dict[str, list[Spec]]] = {
         REBALANCES,
     ],
     "sink": [SINK_ROWS, SINK_INSERT_SECONDS, SINK_FAILURES, SINK_UP, SINK_LAG, SINK_UNREADABLE],
+    "notify": [NOTIFY_SENT, NOTIFY_RETRIES, NOTIFY_DEAD_ENDS, NOTIFY_DUPLICATES, NOTIFY_UNREADABLE],
 }
 
 
@@ -209,7 +242,7 @@ def page() -> str:
         "# Metrics",
         "",
         "Written by `python -m stream.metrics` from `stream/metrics.py`; do not edit.",
-        "Each process serves its own on `/metrics` (`metrics.worker_port`, `metrics.sink_port`).",
+        "Each process serves its own on `/metrics` (`metrics.worker_port`, `sink_port`, `notify_port`).",
     ]
     for process, specs in SETS.items():
         lines += [

@@ -31,7 +31,8 @@ class BatchReport(NamedTuple):
 class PartitionReport:
     """Counts for one partition; the handles are looked up once."""
 
-    def __init__(self, metrics: m.Metrics, partition: TopicPartition) -> None:
+    def __init__(self, metrics: m.Metrics, partition: TopicPartition, most_open: int) -> None:
+        """``most_open``: anomalies of this partition that get a series of their own."""
         self._metrics = metrics
         self._partition = partition
         self._messages = metrics.counter(m.MESSAGES, *partition)
@@ -39,6 +40,9 @@ class PartitionReport:
         self._lag = metrics.gauge(m.LAG, *partition)
         self._series = metrics.gauge(m.ACTIVE_SERIES, *partition)
         self._open = metrics.gauge(m.OPEN_ANOMALIES, *partition)
+        self._hidden = metrics.gauge(m.HIDDEN_ANOMALIES, *partition)
+        self._most_open = most_open
+        self._shown: set[tuple[object, ...]] = set()
         self._evicted = metrics.counter(m.EVICTED, *partition)
         self._state: State | None = None
         self._engine: Engine | None = None
@@ -94,12 +98,16 @@ class PartitionReport:
             m.LAG,
             m.ACTIVE_SERIES,
             m.OPEN_ANOMALIES,
+            m.HIDDEN_ANOMALIES,
             m.PARTITION_STATE,
             m.SNAPSHOT_BYTES,
             m.SNAPSHOT_TIME,
         )
         for spec in gauges:
             self._metrics.forget(spec, *self._partition)
+        for labels in self._shown:
+            self._metrics.forget(m.OPEN_ANOMALY, *labels)
+        self._shown = set()
 
     def _output(self, output: Output) -> None:
         for handle, count in zip(self._states, output.states.tolist(), strict=True):
@@ -111,6 +119,27 @@ class PartitionReport:
         self._metrics.counter(m.STEP_SECONDS, "engine").inc(engine_s)
         self._metrics.counter(m.STEP_SECONDS, "encode").inc(encode_s)
 
+    def _show_open(self, engine: Engine, count: int) -> None:
+        """Only what is open has a series, and at most so many: an alert on it fires and resolves with it."""
+        shown: dict[tuple[object, ...], float] = {
+            (
+                each.anomaly_id,
+                each.series,
+                each.metric,
+                each.labels.get("service", ""),
+                each.severity,
+                each.direction,
+                each.started_ms // 1000,
+            ): each.peak_score
+            for each in (engine.open_anomalies(self._most_open) if count else ())
+        }
+        for labels, peak_score in shown.items():
+            self._metrics.gauge(m.OPEN_ANOMALY, *labels).set(peak_score)
+        for labels in self._shown - shown.keys():
+            self._metrics.forget(m.OPEN_ANOMALY, *labels)
+        self._shown = set(shown)
+        self._hidden.set(count - len(shown))
+
     def _engine_did(self, engine: Engine) -> None:
         """Add what the engine has counted since the last batch; a new engine begins anew."""
         counts = engine.counts()
@@ -120,6 +149,7 @@ class PartitionReport:
         self._open.set(counts.open_anomalies)
         self._evicted.inc(counts.evicted - self._evictions)
         self._evictions = counts.evicted
+        self._show_open(engine, counts.open_anomalies)
         for part, seconds in engine.cost_s.items():
             self._metrics.counter(m.ENGINE_SECONDS, part).inc(seconds - self._cost_s.get(part, 0.0))
         self._cost_s = dict(engine.cost_s)

@@ -145,7 +145,7 @@ class Worker:
         }
 
     def _report(self, partition: TopicPartition) -> PartitionReport:
-        return PartitionReport(self._metrics, partition)
+        return PartitionReport(self._metrics, partition, self._cfg.metrics.max_open_anomalies)
 
     def _interval_s(self) -> float:
         """Time of a batch, as many partitions as there are."""

@@ -103,7 +103,8 @@ def test_prometheus_scrapes_the_ports_of_the_services() -> None:
         for job in scrape["scrape_configs"]
         for entry in job.get("dns_sd_configs", [])
     }
-    assert found == {"worker": CONTAINER.metrics.worker_port, "sink": CONTAINER.metrics.sink_port}
+    ports = CONTAINER.metrics
+    assert found == {"worker": ports.worker_port, "sink": ports.sink_port, "notify": ports.notify_port}
 
 
 def test_users_of_clickhouse_get_their_passwords_from_its_environment() -> None:

@@ -1,0 +1,214 @@
+"""`tocsin notify` against a real HTTP server and the real Alertmanager."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import threading
+import time
+import urllib.request
+from collections.abc import AsyncIterator, Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from schemas import config
+from schemas.event import AnomalyEvent, Direction, Kind, Severity, Status
+from stream import kafka as clients
+from stream import topics
+from stream.errors import UserError
+from stream.kafka import TopicPartition
+from stream.local.monitoring import Monitoring
+from stream.notify import Relay
+from stream.output import event_message
+
+Metric = Callable[[str, str], dict[str, float]]
+
+
+class Receiver:
+    """Answers with the given statuses in turn, then with 200; remembers what it accepted."""
+
+    def __init__(self) -> None:
+        self.answers: list[int] = []
+        self.tries = 0
+        self.taken: list[tuple[str, Any]] = []
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                receiver.tries += 1
+                status = receiver.answers.pop(0) if receiver.answers else 200
+                if status == 200:
+                    receiver.taken.append((self.headers["Idempotency-Key"], body))
+                self.send_response(status)
+                self.end_headers()
+
+            def log_message(self, *_: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
+
+
+def event(number: int, status: Status = Status.OPEN, **changes: Any) -> AnomalyEvent:
+    values: dict[str, Any] = {
+        "event_id": f"event-{number}-{status}", "anomaly_id": f"anomaly-{number}", "revision": 1,
+        "status": status, "series": f'cpu{{host="{number}"}}', "series_id": "0", "metric": "cpu",
+        "labels": {"host": str(number)}, "kind": Kind.SPIKE, "severity": Severity.WARNING,
+        "direction": Direction.ABOVE, "score": 1.5, "peak_score": 1.5, "actual": 9.0, "expected": 1.0,
+        "lower": 0.0, "upper": 2.0, "started_ms": 1_760_000_000_000, "detected_ms": 1_760_000_000_000,
+        "ended_ms": 1_760_000_000_000 if status is Status.CLOSE else None, "samples": 1, "detectors": [],
+        "reason": 'cpu is 9, "above" its band',
+    }  # fmt: skip
+    return AnomalyEvent(**values | changes)
+
+
+def configured(kit: Any, *targets: config.NotifyTarget, deadline_ms: int = 60_000) -> config.Config:
+    notify = config.Notify(
+        group_id=kit.cfg.worker.group_id, targets=list(targets), deadline_ms=deadline_ms, retry_max_ms=300
+    )
+    metrics = msgspec.structs.replace(kit.cfg.metrics, notify_port=0)
+    return msgspec.structs.replace(kit.cfg, notify=notify, metrics=metrics)
+
+
+async def send(cfg: config.Config, *events: AnomalyEvent) -> None:
+    await topics.ensure(cfg)
+    producer = clients.producer(cfg.kafka)
+    await producer.start()
+    for each in events:
+        message = event_message(cfg.topics.anomalies.name, each, TopicPartition("telemetry", 0))
+        await producer.send_and_wait(message.topic, value=message.value, partition=0, headers=message.headers)
+    await producer.stop()
+
+
+@contextlib.asynccontextmanager
+async def relay(cfg: config.Config) -> AsyncIterator[Relay]:
+    found, stop, ready = Relay(cfg), asyncio.Event(), asyncio.Event()
+    task = asyncio.create_task(found.run(stop, lambda _: ready.set()))
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED, timeout=60)
+    try:
+        yield found
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, 60)
+
+
+async def eventually(what: Callable[[], Any], deadline_s: float = 60.0) -> Any:
+    deadline = time.monotonic() + deadline_s
+    while not (found := await asyncio.to_thread(what)):
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.05)
+    return found
+
+
+async def test_events_arrive_once_each_though_the_receiver_fails_and_events_come_twice(
+    kit: Any, receiver: Receiver, metric: Metric
+) -> None:
+    cfg = configured(kit, config.NotifyTarget(name="hook", url=receiver.url, min_severity="warning"))
+    receiver.answers = [503, 429, 500]
+    async with relay(cfg) as running:
+        mild, muted = event(5, severity=Severity.INFO), event(6, muted_by="maintenance")
+        await send(cfg, event(1), event(1), mild, muted, event(2), event(1, Status.CLOSE))
+        await eventually(lambda: len(receiver.taken) >= 3)
+        await eventually(lambda: metric(running.metrics_url, "tocsin_notify_retries_total"))
+        assert metric(running.metrics_url, "tocsin_notify_retries_total") == {'target="hook"': 3}
+        assert metric(running.metrics_url, "tocsin_notify_duplicates_total") == {'target="hook"': 1}
+    assert [key for key, _ in receiver.taken] == ["event-1-open", "event-2-open", "event-1-close"]
+    body = receiver.taken[0][1]
+    assert body["event"]["series"] == 'cpu{host="1"}'
+    assert body["text"] == 'warning: cpu{host="1"} (open): cpu is 9, "above" its band'
+
+
+async def test_what_a_stop_interrupts_is_sent_at_the_next_start(kit: Any, receiver: Receiver) -> None:
+    cfg = configured(kit, config.NotifyTarget(name="hook", url=receiver.url))
+    async with relay(cfg):
+        receiver.answers = [503] * 1000
+        await send(cfg, event(1))
+        await eventually(lambda: receiver.tries >= 2)
+    assert not receiver.taken
+    receiver.answers = []
+    async with relay(cfg):
+        await eventually(lambda: receiver.taken)
+    async with relay(cfg):
+        await send(cfg, event(2))
+        await eventually(lambda: len(receiver.taken) >= 2)
+    assert [key for key, _ in receiver.taken] == ["event-1-open", "event-2-open"]
+
+
+async def test_a_refusal_and_a_deadline_are_dead_ends_that_hold_up_nobody(
+    kit: Any, receiver: Receiver, metric: Metric
+) -> None:
+    cfg = configured(
+        kit,
+        config.NotifyTarget(name="hook", url=receiver.url),
+        config.NotifyTarget(name="gone", url="http://127.0.0.1:1/"),
+        deadline_ms=500,
+    )
+    receiver.answers = [400]
+    async with relay(cfg) as running:
+        await send(cfg, event(1), event(2))
+        await eventually(lambda: receiver.taken)
+        name = "tocsin_notify_dead_ends_total"
+        await eventually(lambda: sum(metric(running.metrics_url, name).values()) >= 3)
+        assert metric(running.metrics_url, name) == {
+            'reason="refused",target="hook"': 1,
+            'reason="deadline",target="gone"': 2,
+        }
+    assert [key for key, _ in receiver.taken] == ["event-2-open"]
+
+
+async def test_a_template_is_sandboxed_and_a_broken_one_is_said_at_the_start(
+    kit: Any, receiver: Receiver, metric: Metric, tmp_path: Path
+) -> None:
+    file = tmp_path / "own.j2"
+    target = config.NotifyTarget(name="own", url=receiver.url, template=str(file))
+    file.write_text("{{ event.series", encoding="utf-8")
+    with pytest.raises(UserError, match="own"):
+        Relay(configured(kit, target))
+    file.write_text("{{ ''.__class__.__mro__ }}", encoding="utf-8")
+    async with relay(configured(kit, target)) as running:
+        await send(kit.cfg, event(1))
+        await eventually(lambda: metric(running.metrics_url, "tocsin_notify_dead_ends_total"))
+    assert receiver.tries == 0
+
+
+async def test_alertmanager_shows_an_anomaly_from_open_to_close_also_when_its_severity_rises(
+    kit: Any, tmp_path: Path
+) -> None:
+    monitoring = Monitoring(tmp_path, {})
+    await asyncio.to_thread(monitoring.start)
+    try:
+        url = f"{monitoring.alertmanager_url}/api/v2/alerts"
+
+        def active() -> list[str]:
+            with urllib.request.urlopen(f"{url}?filter=anomaly_id=anomaly-1", timeout=5) as reply:
+                return [alert["labels"]["severity"] for alert in json.load(reply)]
+
+        cfg = configured(kit, config.NotifyTarget(name="am", kind="alertmanager", url=url))
+        async with relay(cfg):
+            await send(cfg, event(1))
+            await eventually(lambda: active() == ["warning"])
+            await send(cfg, event(1, Status.UPDATE, severity=Severity.CRITICAL))
+            await eventually(lambda: active() == ["critical"])
+            await send(cfg, event(1, Status.CLOSE, severity=Severity.CRITICAL))
+            await eventually(lambda: active() == [])
+    finally:
+        await asyncio.to_thread(monitoring.stop)
