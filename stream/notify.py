@@ -1,8 +1,8 @@
 """`tocsin notify`: relays anomaly events to webhooks and Alertmanager, at least once each.
 
 An offset is committed when every target has taken the message or has been given up for it, so a crash
-sends again what was under way. Receivers tell a repetition by the header `Idempotency-Key`, which is the event's id;
-Alertmanager by the labels. Within a process an id is sent to a target once.
+sends again what was under way. Receivers tell a repetition by the header `Idempotency-Key`, the event's
+id; Alertmanager by the labels. Within a process an id is sent to a target once.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ FETCH_MS: Final = 500
 """How long a fetch waits; a stop waits for it."""
 
 NO_POLL_LIMIT_MS: Final = 2**31 - 1
-"""A target that is away for `notify.deadline_ms` moves no partitions: no relay could do better."""
+"""A target that is away moves no partitions: no relay could do better."""
 
 OFFSETS_TIMEOUT_S: Final = 10.0
 """For reading and committing offsets. Shorter repeats more notifications after a broker's restart."""
