@@ -237,17 +237,26 @@ def _shapes(subject: Subject) -> dict[str, F64]:
 
 def _every(said: Scores, first: int, step: int) -> Scores:
     rows = slice(first, None, step)
-    surprise, expected, lower, upper, ready = said
-    return Scores(surprise[rows], expected[rows], lower[rows], upper[rows], ready[rows])
+    surprise, expected, lower, upper, ready = said[:5]
+    hint = None if said.hint is None else said.hint[rows]
+    return Scores(surprise[rows], expected[rows], lower[rows], upper[rows], ready[rows], hint)
 
 
 def _joined(parts: list[Scores]) -> Scores:
-    return Scores(*(np.concatenate(columns) for columns in zip(*parts, strict=True)))
+    surprise, expected, lower, upper, ready = (
+        np.concatenate(columns) for columns in zip(*(said[:5] for said in parts), strict=True)
+    )
+    hints = [said.hint for said in parts if said.hint is not None]
+    return Scores(surprise, expected, lower, upper, ready, np.concatenate(hints) if hints else None)
 
 
 def _same(one: Scores, other: Scores, message: str) -> None:
     for name, a, b in zip(Scores._fields, one, other, strict=True):
-        same = np.array_equal(a, b, equal_nan=name != "ready")
+        if a is None or b is None:
+            if a is not b:
+                raise AssertionError(f"{message}: {name} is there only once")
+            continue
+        same = np.array_equal(a, b, equal_nan=name not in {"ready", "hint"})
         if same:
             continue
         where = int(np.flatnonzero(~((a == b) | ((a != a) & (b != b))))[0])  # noqa: PLR0124 (NaN is NaN)

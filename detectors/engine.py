@@ -134,6 +134,10 @@ class Engine:
                 slots, said[d].surprise, said[d].ready, learn, interval_ms
             )
             began = self._spent("calibrate", began)
+        hints = np.zeros(scores.shape, np.uint8)
+        for row, each in zip(hints, said, strict=True):
+            if each.hint is not None:
+                row[:] = each.hint
         verdict = self._ensemble.join(slots, clock_ms, interval_ms, learn, said, scores)
         began = self._spent("ensemble", began)
         unripe = (states[keep] == SampleState.WARMING_UP) | np.isnan(verdict.score)
@@ -142,7 +146,9 @@ class Engine:
         after[unripe & learn] = SampleState.WARMING_UP
         states[keep] = after
         counts = learn & ~unripe & self._ensemble.alerts
-        began_at, told, peaks = self._episodes.advance(slots, ts_ms[keep], kept, counts, verdict, scores)
+        began_at, told, peaks = self._episodes.advance(
+            slots, ts_ms[keep], kept, counts, verdict, scores, hints
+        )
         self._fill(floats, started, keep, verdict, began_at)
         self._spent("episodes", began)
         return events(told, peaks, self.series, self.detectors)

@@ -10,12 +10,12 @@ from numba import njit
 from numpy.typing import NDArray
 
 from detectors.ensemble import Verdict
-from detectors.protocol import F32, F64, I64, Bools, State
+from detectors.protocol import F32, F64, I64, Bools, Hint, State
 from detectors.rows import Rows, grown
 from schemas.config import Engine
 
 OPEN, UPDATE, CLOSE = 1, 2, 3
-SPIKE, DIP, SHIFT, PATTERN = 1, 2, 3, 4
+SPIKE, DIP, SHIFT, PATTERN, DRIFT, SPREAD = 1, 2, 3, 4, 5, 6
 
 EPISODE: Final = np.dtype(
     [
@@ -23,8 +23,12 @@ EPISODE: Final = np.dtype(
         ("revision", "u4"),
         ("samples", "u4"),
         ("quiet", "u4"),  # samples in a row below the lower threshold
+        ("inside", "u4"),  # samples in a row inside the band from before it began
         ("told", "u4"),  # samples since the last revision
         ("outside", "u4"),  # hot samples outside the band
+        ("above", "u4"),  # samples beyond half of the band from before it began
+        ("below", "u4"),
+        ("hint", "u4"),  # `Hint` of the sample that opened it
         ("started_ms", "i8"),
         ("hot_ms", "i8"),  # newest hot sample
         ("worst", "f8"),  # value with the peak score, and what was expected then
@@ -68,15 +72,21 @@ TOLD: Final = np.dtype(
 _QUIET: Final = np.float32(0.85)  # hysteresis: an anomaly opens at 1.0 and is quiet below this
 _MEMORY_MS = 86_400_000.0  # e-fold of what the last alert leaves
 _LASTING: Final = np.uint32(32)  # an anomaly this long is told as a shift while it is open
+_SETTLED: Final = np.uint32(24)  # quiet samples beyond the old band after which the level is the new normal
+_SWINGS: Final = np.uint32(2)  # samples beyond half of the old band on each side: it is the spread that grew
+_VALUE, _VARIES = np.uint32(Hint.VALUE), np.uint32(Hint.SPREAD)
+_DRIFTS, _HOUR = np.uint32(Hint.DRIFT), np.uint32(Hint.PATTERN)
+_HEARD = 0.5  # a detector with a lower score gives no hint
 
 
 class Episodes:
     """The state machine of each series; 88 bytes a series and 4 a detector.
 
     Opens at a score of 1.0 that exceeds what the last alert left in memory, which fades in event time by
-    e-fold a day: what repeats is told once. Quiet below 0.85; closes after ``close_after`` quiet samples
-    in a row, or as the new normal after ``max_duration`` samples. Closed with values outside the band
-    from before it began, it was a shift.
+    e-fold a day: what repeats is told once. Quiet below 0.85; closes after ``close_after`` quiet samples in
+    a row that are back inside the band from before it began, or as the new normal: after 24 quiet samples,
+    the last of them outside that band, or after ``max_duration`` samples. Until then nobody knows whether
+    it is a shift or a long spike.
     """
 
     def __init__(self, config: Engine) -> None:
@@ -97,7 +107,14 @@ class Episodes:
         self.peaks[slots] = 0.0
 
     def advance(
-        self, slots: I64, ts_ms: I64, values: F64, counts: Bools, verdict: Verdict, scores: F32
+        self,
+        slots: I64,
+        ts_ms: I64,
+        values: F64,
+        counts: Bools,
+        verdict: Verdict,
+        scores: F32,
+        hints: NDArray[np.uint8],
     ) -> tuple[I64, NDArray[Any], F32]:
         """Take *n* samples in order, of which those with ``counts`` can open or close.
 
@@ -110,7 +127,7 @@ class Episodes:
         spoke = np.empty((n, self.peaks.shape[1]), np.float32)
         found = _advance(
             self._rows.array, self.peaks, *self._limits, slots, ts_ms, values, counts, verdict.score,
-            verdict.expected, verdict.lower, verdict.upper, scores,
+            verdict.expected, verdict.lower, verdict.upper, scores, hints,
             started, told, spoke,
         )  # fmt: skip
         return started, told[:found], spoke[:found]
@@ -157,8 +174,9 @@ def _fresh(row: Any, ts_ms: int, score: float) -> Any:
 @njit(cache=True, nogil=True, inline="always")
 def _begin(row: Any, ts_ms: int, expected: float, lower: float, upper: float) -> None:
     row.open = np.uint32(1)
+    row.inside = np.uint32(0)
     row.revision = row.samples = row.quiet = row.told = np.uint32(0)
-    row.outside = np.uint32(0)
+    row.outside = row.above = row.below = row.hint = np.uint32(0)
     row.started_ms = ts_ms
     row.peak = np.float32(0.0)
     row.expected = expected
@@ -167,8 +185,18 @@ def _begin(row: Any, ts_ms: int, expected: float, lower: float, upper: float) ->
 
 
 @njit(cache=True, nogil=True, inline="always")
+def _away(row: Any, value: float) -> Any:
+    """Whether a value is beyond the band from before the anomaly began."""
+    return value > row.upper or value < row.lower
+
+
+@njit(cache=True, nogil=True, inline="always")
 def _count(row: Any, ts_ms: int, value: float, score: float, band: tuple[float, float, float]) -> None:
     """One more sample of an open anomaly."""
+    row.inside = np.uint32(0) if _away(row, value) else row.inside + np.uint32(1)
+    half = 0.5 * max(row.upper - row.expected, row.expected - row.lower)
+    row.above += np.uint32(value > row.expected + half)
+    row.below += np.uint32(value < row.expected - half)
     row.samples += np.uint32(1)
     row.told += np.uint32(1)
     if score > row.peak:
@@ -185,18 +213,32 @@ def _count(row: Any, ts_ms: int, value: float, score: float, band: tuple[float, 
 
 @njit(cache=True, nogil=True, inline="always")
 def _kind(row: Any, value: float, adopted: bool) -> Any:
-    away = value > row.upper or value < row.lower
-    if adopted or (away and (row.samples >= _LASTING or row.quiet > 0)):
-        return SHIFT
-    if row.outside == 0:
+    swings = min(row.above, row.below)
+    if swings >= _SWINGS or (row.hint == _VARIES and (swings > 0 or row.outside == 0)):
+        return SPREAD
+    if row.hint == _DRIFTS:
+        return DRIFT
+    if adopted or (_away(row, value) and (row.samples >= _LASTING or row.quiet > 0)):
+        return PATTERN if row.hint == _HOUR else SHIFT
+    if row.outside == 0 and row.hint != _VALUE:
         return PATTERN
     return SPIKE if row.worst >= row.worst_expected else DIP
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _loudest(scores: Any, hints: Any) -> Any:
+    """The hint of the detector with the largest score among those that have one."""
+    found, most = np.uint8(0), np.float32(_HEARD)
+    for d in range(scores.shape[0]):
+        if hints[d] > 0 and scores[d] > most:
+            found, most = hints[d], scores[d]
+    return found
 
 
 @njit(cache=True, nogil=True)
 def _advance(  # type: ignore[no-untyped-def]
     rows, peaks, close_after, max_duration, update_every, slots, ts_ms, values, counts,
-    score, expected, lower, upper, scores, started, told, spoke,
+    score, expected, lower, upper, scores, hints, started, told, spoke,
 ):  # fmt: skip
     found = 0
     for i in range(slots.shape[0]):
@@ -208,14 +250,16 @@ def _advance(  # type: ignore[no-untyped-def]
         if counts[i] and (row.open == 1 or (fresh and score[i] >= 1.0)):
             if row.open == 0:
                 _begin(row, ts_ms[i], expected[i], lower[i], upper[i])
+                row.hint = np.uint32(_loudest(scores[:, i], hints[:, i]))
                 peaks[slot, :] = np.float32(0.0)
                 status = OPEN
             _count(row, ts_ms[i], values[i], score[i], (expected[i], lower[i], upper[i]))
             for d in range(peaks.shape[1]):
                 if scores[d, i] > peaks[slot, d]:  # noqa: PLR1730 (max() would take a NaN)
                     peaks[slot, d] = scores[d, i]
-            adopted = row.samples >= max_duration
-            if row.quiet >= close_after or adopted:
+            settled = row.quiet >= max(close_after, _SETTLED)
+            adopted = row.samples >= max_duration or (settled and _away(row, values[i]))
+            if adopted or settled or min(row.quiet, row.inside) >= close_after:
                 status = CLOSE
             elif row.told >= update_every and row.samples > 1:
                 status = UPDATE

@@ -10,13 +10,21 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from detectors.episode import CLOSE, DIP, OPEN, PATTERN, SHIFT, SPIKE, UPDATE
+from detectors.episode import CLOSE, DIP, DRIFT, OPEN, PATTERN, SHIFT, SPIKE, SPREAD, UPDATE
 from detectors.protocol import F32, Detector
 from detectors.series import SeriesTable
 from schemas.event import AnomalyEvent, Direction, Kind, Severity, Spoke, Status
 
 _STATUS: Final = {OPEN: Status.OPEN, UPDATE: Status.UPDATE, CLOSE: Status.CLOSE}
-_KIND: Final = {SPIKE: Kind.SPIKE, DIP: Kind.DIP, SHIFT: Kind.SHIFT, PATTERN: Kind.PATTERN}
+_KIND: Final = {
+    SPIKE: Kind.SPIKE,
+    DIP: Kind.DIP,
+    SHIFT: Kind.SHIFT,
+    PATTERN: Kind.PATTERN,
+    DRIFT: Kind.DRIFT,
+    SPREAD: Kind.SPREAD,
+}
+_HOW: Final = {SPREAD: "; it varies unlike before", DRIFT: "; its mean creeps away"}
 _TOGETHER = 0.8  # where none alerted alone, two above this alerted together (`detectors.ensemble`)
 _WARNING, _CRITICAL = 1.3, 2.0  # peak scores; 2.0 is the square of the tail probability at the threshold
 
@@ -115,7 +123,7 @@ def _hash(text: str) -> str:
 
 def _direction(record: np.void) -> Direction:
     """Where the worst sample stood; both where there is nothing to compare it with, or it was inside."""
-    if int(record["kind"]) == PATTERN:
+    if int(record["kind"]) in {PATTERN, SPREAD}:
         return Direction.BOTH
     return _side(record)
 
@@ -137,6 +145,7 @@ def _reason(record: np.void, metric: str) -> str:
     worst = f"{float(record['worst']):.4g}"
     told = f"{metric} is {worst}" if status == OPEN else f"{metric} was {worst} at worst"
     told = f"{told}, {_against_band(record)}"
+    told += _HOW.get(int(record["kind"]), "")
     lasted = _span(int(record["ended_ms"] or record["detected_ms"]) - int(record["started_ms"]))
     now = f"{float(record['actual']):.4g}"
     if status == OPEN:

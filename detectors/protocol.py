@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, NamedTuple, Protocol, Self, runtime_checkable
 
@@ -52,6 +53,16 @@ class Scored(NamedTuple):
     events: list[AnomalyEvent]
 
 
+class Hint(enum.IntEnum):
+    """What in a window is unusual."""
+
+    NOTHING = 0  # or nobody can say
+    VALUE = 1  # the newest value
+    SPREAD = 2  # how much it varies
+    DRIFT = 3  # where its mean went
+    PATTERN = 4  # what it is at this hour
+
+
 class Scores(NamedTuple):
     """What a detector says of *n* samples, each array of length *n*.
 
@@ -66,6 +77,8 @@ class Scores(NamedTuple):
     lower: F32
     upper: F32
     ready: Bools
+    hint: NDArray[np.uint8] | None = None
+    """What kind of thing speaks (`Hint`), where the detector can tell."""
 
 
 @runtime_checkable

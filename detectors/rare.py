@@ -15,7 +15,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from detectors.protocol import F64, I64, Bools, Scores, State
+from detectors.protocol import F64, I64, Bools, Hint, Scores, State
 from detectors.rows import Rows
 
 _RING = 160  # newest samples: the longest feature takes 100, the bins are laid out on the first 150
@@ -30,6 +30,10 @@ ROW: Final = np.dtype(
         ("learned", "u4"),
         ("total", "f4"),  # samples in the counts
         ("hour_spread", "f4"),
+        ("newest_ms", "i8"),
+        ("interval_ms", "f4"),
+        ("gap", "f4"),  # the newest gap, in intervals
+        ("since_gap", "u4"),  # samples since then
         ("place", "u4"),  # where in the ring the next sample goes
         ("middle", "f4", (_FEATURES,)),
         ("mad", "f4", (_FEATURES,)),
@@ -39,7 +43,11 @@ ROW: Final = np.dtype(
         ("count", "u1", (_FEATURES, _BINS)),
     ]
 )
+_REACH = (1, 5, 20, 100, 2, 10, 30, 100, 20, 1)  # samples that a feature looks back on
+_GAP = 5.0  # intervals: a longer pause is a gap, and so is a quarter of what a feature looks back on
 _LIMIT = 1e37
+_VALUE, _SPREAD = np.uint8(Hint.VALUE), np.uint8(Hint.SPREAD)
+_DRIFT, _PATTERN = np.uint8(Hint.DRIFT), np.uint8(Hint.PATTERN)
 _WIDTH = 0.25  # of a bin
 _SHARED = 0.5  # weight of the neighbouring bins: no luck of bin edges
 _MEMORY = 8000.0  # counts halve here
@@ -57,7 +65,7 @@ class Rare:
     """
 
     name: ClassVar[str] = "rare"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     tail: ClassVar[str] = "clusters"
 
     def __init__(self, rows: Rows | None = None) -> None:
@@ -83,9 +91,10 @@ class Rare:
     def step(self, slots: I64, ts_ms: I64, values: F64, learn: Bools) -> Scores:
         surprise = np.empty(len(slots), np.float32)
         ready = np.empty(len(slots), np.bool_)
-        _step(self._rows.array, slots, ts_ms, values, learn, surprise, ready)
+        hint = np.zeros(len(slots), np.uint8)
+        _step(self._rows.array, slots, ts_ms, values, learn, surprise, ready, hint)
         nothing = np.full(len(slots), np.nan, np.float32)
-        return Scores(surprise, nothing, nothing.copy(), nothing.copy(), ready)
+        return Scores(surprise, nothing, nothing.copy(), nothing.copy(), ready, hint)
 
     def evict(self, slots: I64) -> None:
         self._rows.evict(slots)
@@ -166,10 +175,13 @@ def _lay_out(row, out):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _rarity(row, bins):  # type: ignore[no-untyped-def]
-    """Surprise beyond 2 summed over the features."""
+def _rarity(row, bins, each):  # type: ignore[no-untyped-def]
+    """Surprise beyond 2 of ``each`` feature, and summed; a feature that spans a gap (bin -1) has none."""
     found = 0.0
     for j in range(_FEATURES):
+        each[j] = 0.0
+        if bins[j] < 0:
+            continue
         count, b = row.count[j], bins[j]
         if count[b] >= _COMMON * row.total:
             continue
@@ -186,8 +198,39 @@ def _rarity(row, bins):  # type: ignore[no-untyped-def]
                 mass += here
             before, here = here, after
         p = max((mass + 1.0) / (row.total + 1.0), _LEAST_P)
-        found += max(0.0, -np.log10(p) - 2.0)
+        each[j] = max(0.0, -np.log10(p) - 2.0)
+        found += each[j]
     return found
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _hint(each: Any) -> Any:
+    """What speaks: values and means without a step are a drift; a usual value after a step, though not at
+    this hour, is a broken pattern, and a step alone is a wider spread.
+    """
+    step = each[4] + each[5] + each[6]
+    season = each[8] + each[9]
+    if max(each[0], each[1]) + max(each[2], each[3]) + season > 2.0 * step:
+        return _DRIFT
+    if each[0] > 0.0:
+        return _VALUE
+    return _PATTERN if season > 0.0 else _SPREAD
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _learn_gap(row: Any, ts_ms: int) -> None:
+    """How long ago the newest gap is; the interval is a slow mean of clipped steps."""
+    pause_ms = float(ts_ms - row.newest_ms)
+    if row.learned > 0 and pause_ms > 0.0:
+        if row.interval_ms == 0.0:
+            row.interval_ms = np.float32(pause_ms)
+        limit = 0.5 * row.interval_ms
+        gap = pause_ms / row.interval_ms
+        row.interval_ms += np.float32(0.05 * _clipped(pause_ms - row.interval_ms, limit))
+        row.since_gap = min(row.since_gap + np.uint32(1), np.uint32(1000))
+        if gap > _GAP:
+            row.gap, row.since_gap = np.float32(gap), np.uint32(0)
+    row.newest_ms = ts_ms
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -231,7 +274,9 @@ def _count(row, bins, seen):  # type: ignore[no-untyped-def]
     for j in range(_FEATURES):
         if row.mad[j] == 0.0 and seen[j] != row.middle[j]:
             row.mad[j] = max(abs(seen[j] - row.middle[j]) / 5.0, 1e-37)
-        if row.count[j, bins[j]] < 255:  # a bin with so many is common however many there are
+        if (
+            bins[j] >= 0 and row.count[j, bins[j]] < 255
+        ):  # a bin with so many is common however many there are
             row.count[j, bins[j]] += np.uint8(1)
     row.total += np.float32(1.0)
     if row.total >= _MEMORY:
@@ -258,8 +303,9 @@ def _learn_hour(row: Any, hour: int, x: float, off_hour: float) -> None:
 
 
 @njit(cache=True, nogil=True)
-def _step(rows, slots, ts_ms, values, learn, surprise, ready):  # type: ignore[no-untyped-def]
+def _step(rows, slots, ts_ms, values, learn, surprise, ready, hint):  # type: ignore[no-untyped-def]
     seen = np.zeros(_FEATURES)
+    each = np.zeros(_FEATURES)
     bins = np.zeros(_FEATURES, np.int64)
     for i in range(slots.shape[0]):
         row = rows[slots[i]]
@@ -278,14 +324,19 @@ def _step(rows, slots, ts_ms, values, learn, surprise, ready):  # type: ignore[n
         known = row.hour_seen[hour] > 0
         profile = float(row.hour[hour]) if known else np.nan
         _features(row.ring, place, int(row.learned) + 1, profile, seen)
+        pause = (ts_ms[i] - row.newest_ms) / max(float(row.interval_ms), 1.0)
+        gap, since = (pause, 0) if pause > _GAP else (float(row.gap), int(row.since_gap) + 1)
         if ready[i]:
             for j in range(_FEATURES):
-                bins[j] = _bin(seen[j], row.middle[j], row.mad[j])
-            surprise[i] = _rarity(row, bins)
+                spans = since + 1 < _REACH[j] and gap > max(_GAP, 0.25 * _REACH[j])
+                bins[j] = -1 if spans else _bin(seen[j], row.middle[j], row.mad[j])
+            surprise[i] = _rarity(row, bins, each)
+            hint[i] = _hint(each)
         if not learn[i]:
             row.ring[place] = before
             continue
         _learn_hour(row, hour, x, x - profile if known else seen[7])
+        _learn_gap(row, ts_ms[i])
         if ready[i]:
             _count(row, bins, seen)
         elif row.learned == _WARM_UP - 1:

@@ -32,43 +32,114 @@ def opened(values, ts_ms=None, **changes):
     return list(zip(rows, last.values(), strict=True))
 
 
-def spike(values, at):
-    values[at] += 40
+AT = 8 * DAY + 70  # where something is planted
 
 
-def dip(values, at):
-    values[at] -= 40
+def planted(base, start, change):
+    values = np.array(base, float)
+    change(values[start:])
+    return values
 
 
-def shift(values, at):
-    values[at:] += 60
+def add(size, length=None):
+    def change(rest):
+        rest[:length] += size
+
+    return change
 
 
-def spread(values, at):
-    values[at : at + 60] += np.random.default_rng(1).normal(size=60) * 8
+def times(factor, length=None, middle=0.0):
+    """Stretch the distance from a middle: -1 turns a cycle over."""
+
+    def change(rest):
+        rest[:length] = middle + factor * (rest[:length] - middle)
+
+    return change
 
 
-def broken_season(values, at):
-    values[at : at + DAY] = 100 - (values[at : at + DAY] - 100)
+def creep(step):
+    def change(rest):
+        rest += step * np.arange(len(rest))
+
+    return change
 
 
-@pytest.mark.parametrize(
-    ("plant", "delay", "kinds"),
-    [
-        (spike, 0, {Kind.SPIKE}),
-        (dip, 0, {Kind.DIP}),
-        (shift, 0, {Kind.SHIFT}),
-        (spread, 10, {Kind.SPIKE, Kind.DIP, Kind.PATTERN, Kind.SHIFT}),
-        (broken_season, 24, {Kind.SPIKE, Kind.DIP, Kind.PATTERN, Kind.SHIFT}),
-    ],
-)
-def test_what_was_planted_is_found_in_time_and_named(plant, delay, kinds):
-    values = telemetry()
-    at = 8 * DAY + 70
-    plant(values, at)
-    found = [(row, event) for row, event in opened(values) if at <= row <= at + delay]
-    assert found, f"nothing within {delay} samples of {at}"
+def noise(rng):
+    return 100 + rng.normal(size=10 * DAY)
+
+
+def daily(rng):
+    return telemetry(10, rng)
+
+
+def counts(rng):
+    return rng.poisson(20, 10 * DAY).astype(float)
+
+
+def ratio(rng):
+    return 1 - rng.binomial(2000, 0.0005, 10 * DAY) / 2000
+
+
+def mostly_zero(rng):
+    return rng.poisson(0.02, 10 * DAY).astype(float)
+
+
+def counter(rng):
+    return np.cumsum(rng.poisson(50, 10 * DAY)).astype(float)
+
+
+def restart(rest):
+    rest -= rest[0]
+
+
+PLANTED = {
+    "a spike": (daily, add(40, 1), 0, {Kind.SPIKE}),
+    "a spike of 8 samples": (daily, add(40, 8), 0, {Kind.SPIKE}),
+    "a dip": (daily, add(-40, 1), 0, {Kind.DIP}),
+    "a shift": (daily, add(60), 0, {Kind.SHIFT}),
+    "a small shift": (daily, add(15), 0, {Kind.SHIFT}),
+    "a drift of 14 noises a day": (daily, creep(0.05), DAY, {Kind.DRIFT}),
+    "a drift of 6 noises a day": (noise, creep(0.02), DAY, {Kind.DRIFT}),
+    "noise 8 times as wide": (noise, times(8, 60, 100), 6, {Kind.SPREAD}),
+    "a day turned over": (daily, times(-1, DAY, 100), 0, {Kind.PATTERN}),
+    "a count": (counts, add(40, 1), 0, {Kind.SPIKE}),
+    "a ratio": (ratio, add(-0.02, 1), 0, {Kind.DIP}),
+    "a burst among zeros": (mostly_zero, add(12, 1), 0, {Kind.SPIKE}),
+    "a counter that starts again": (counter, restart, 0, {Kind.SHIFT, Kind.PATTERN}),
+}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("what", PLANTED)
+def test_what_was_planted_is_found_in_time_and_named(what, seed):
+    base, change, delay, kinds = PLANTED[what]
+    values = planted(base(np.random.default_rng(seed)), AT, change)
+    found = [(row, event) for row, event in opened(values) if AT <= row <= AT + delay]
+    assert found, f"nothing within {delay} samples"
     assert found[0][1].kind in kinds
+
+
+def test_a_level_that_stays_closes_as_the_new_normal_and_says_so():
+    (_, event), *more = [
+        each for each in opened(planted(telemetry(), AT, add(15))) if AT <= each[0] < AT + DAY
+    ]
+    assert event.status == Status.CLOSE
+    assert "is taken as the new normal" in event.reason
+    assert event.samples <= 48
+    assert more == []
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_spike_is_found_whatever_the_distances_of_samples(seed):
+    rng = np.random.default_rng(seed)
+    irregular = START + np.cumsum(rng.exponential(5 * MINUTE, 10 * DAY)).astype(np.int64)
+    regular = START + 5 * MINUTE * np.arange(10 * DAY)
+    faster = np.r_[regular[:AT], regular[AT] + MINUTE * np.arange(10 * DAY - AT)]
+    for ts_ms, at in ((irregular, AT), (faster, AT + 300)):
+        values = 100 + 20 * np.sin(2 * np.pi * (ts_ms - START) / 86_400_000) + rng.normal(size=len(ts_ms))
+        values[at] += 40
+        found = dict(opened(values, ts_ms))
+        assert found[at].kind == Kind.SPIKE
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -85,12 +156,29 @@ def test_normal_behaviour_is_nearly_silent(make, seed):
     assert len(opened(make(np.random.default_rng(seed)))) <= 4, "more than three times the budget"
 
 
-def test_a_gap_after_which_the_series_is_where_it_was_is_silent():
+@pytest.mark.parametrize("at", [8 * DAY, 8 * DAY + 54, 8 * DAY + 100, 8 * DAY + 144, 8 * DAY + 200])
+def test_a_gap_is_silent_wherever_in_the_cycle(at):
+    """A restart of three hours: at the crest, and on the slopes, where the series is elsewhere afterwards."""
     values = telemetry()
     ts_ms = START + 5 * MINUTE * np.arange(len(values))
-    at = 8 * DAY + 54  # around the crest
     keep = np.r_[0:at, at + 36 : len(values)]
-    assert [row for row, _ in opened(values[keep], ts_ms[keep]) if at <= row <= at + 12] == []
+    assert [row for row, _ in opened(values[keep], ts_ms[keep]) if at <= row <= at + 100] == []
+
+
+def test_a_change_of_summer_time_is_nearly_silent():
+    """The cycle of the day comes an hour earlier from one day on."""
+    late = 100 + 20 * np.sin(2 * np.pi * np.arange(28 * DAY) / DAY)
+    early = 100 + 20 * np.sin(2 * np.pi * (np.arange(28 * DAY) + 12) / DAY)
+    values = np.r_[late[: 14 * DAY], early[14 * DAY :]] + np.random.default_rng(6).normal(size=28 * DAY)
+    assert len([row for row, _ in opened(values) if row >= 14 * DAY]) <= 2
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_weekends_are_silent_once_they_are_known(seed):
+    values = telemetry(28, seed)
+    weekend = (np.arange(28 * DAY) // DAY + 1) % 7 >= 5
+    values = np.where(weekend, (values - 100) * 0.2 + 80, values)
+    assert len([row for row, _ in opened(values) if row >= 14 * DAY]) <= 2
 
 
 def test_what_repeats_daily_is_told_on_its_first_days_only():
