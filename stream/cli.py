@@ -87,13 +87,16 @@ def demo(
         bool, typer.Option("--exit", help="End when all is found, instead of staying up.")
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="A last line of JSON with the numbers.")] = False,
+    prometheus: Annotated[
+        bool, typer.Option("--prometheus", help="Start Prometheus and Alertmanager, too, fed by it.")
+    ] = False,
     overrides: SetOption = None,
     state_dir: StateDir = Path(".tocsin/demo"),
 ) -> None:
     """Replay a month of one service's telemetry through everything, and show what was found."""
     from stream import demo as command
 
-    command.run(state_dir, overrides or [], stay=not exit_, as_json=as_json)
+    command.run(state_dir, overrides or [], stay=not exit_, as_json=as_json, prometheus=prometheus)
 
 
 @app.command()

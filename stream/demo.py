@@ -18,6 +18,7 @@ from stream import config as loader
 from stream import demo_report as report
 from stream import observe, tail
 from stream.errors import UserError
+from stream.local import monitoring
 from stream.local.process import LOOPBACK, LocalRuntimeError, free_port, require_free_port
 from stream.produce import CHUNK, Sent, produce
 from stream.sources import Chunk, Columns, Lines, read
@@ -61,20 +62,30 @@ class Result(NamedTuple):
     samples_per_s: float
 
 
-def run(folder: Path, overrides: list[str], *, stay: bool, as_json: bool) -> None:
-    """Do it all; with ``stay``, return at Ctrl-C. Raises `UserError` or `LocalRuntimeError`."""
+def run(folder: Path, overrides: list[str], *, stay: bool, as_json: bool, prometheus: bool = False) -> None:
+    """Do it all; with ``stay``, return at Ctrl-C; with ``prometheus``, feed one and an Alertmanager.
+
+    Raises `UserError` or `LocalRuntimeError`.
+    """
     if not TELEMETRY.exists():
         raise UserError(f"{TELEMETRY} is missing: `tocsin demo` runs from a checkout of Tocsin")
+    if prometheus and (lacking := monitoring.missing()):
+        raise UserError(f"--prometheus: {lacking}")
     # With --json the last line of standard output is for a machine; people read standard error.
     console = Console(highlight=False, stderr=as_json)
     clear(folder)
     cfg, file = _configure(folder, overrides)
-    with Stack(cfg, ["--config", str(file)], folder) as stack:
+    with Stack(cfg, ["--config", str(file)], folder) as stack, contextlib.ExitStack() as watchers:
         with console.status("Starting ...") as status:
             stack.start(lambda text: status.update(f"Starting: {text} ..."))
             _wait_until_running(stack)
+        urls = {service.child.name: service.metrics_url for service in stack.services}
+        watching = watchers.enter_context(monitoring.Monitoring(folder, urls)) if prometheus else None
         result = asyncio.run(_replay(stack, console))
         report.show(console, stack, file, result)
+        if watching is not None:
+            console.print(f"  {'Prometheus':<24} {watching.prometheus_url}/alerts", soft_wrap=True)
+            console.print(f"  {'Alertmanager':<24} {watching.alertmanager_url}", soft_wrap=True)
         if as_json:
             print(msgspec.json.encode(result._asdict()).decode(), flush=True)
         if stay:

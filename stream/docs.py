@@ -1,6 +1,7 @@
 """Reference pages from the structs: `python -m stream.docs` writes them, a test fails when one is stale.
 
 - `docs/configuration.md` from `schemas.config`
+- `docs/asyncapi.yaml`, by `stream.asyncapi`
 - `schemas/jsonschema/*.json`: anomaly events and JSON points for programs, the configuration for editors
 """
 
@@ -16,6 +17,7 @@ from msgspec import inspect
 from schemas.config import Config
 from schemas.event import AnomalyEvent
 from schemas.sample import Point
+from stream import asyncapi
 from stream.config import SECRETS
 from stream.config_values import allowed
 
@@ -42,7 +44,10 @@ with `--config`, else the one named by `$TOCSIN_CONFIG`, else `tocsin.yaml` in t
 
 def pages() -> dict[Path, str]:
     """Every generated file, relative to the repository, and its content."""
-    found = {Path("docs/configuration.md"): configuration()}
+    found = {
+        Path("docs/configuration.md"): configuration(),
+        Path("docs/asyncapi.yaml"): asyncapi.page(),
+    }
     for name, struct in SCHEMAS.items():
         found[Path(f"schemas/jsonschema/{name}.json")] = schema(name, struct)
     return found

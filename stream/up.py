@@ -167,7 +167,8 @@ def clear(folder: Path) -> None:
     Raises `AlreadyRunningError` when its parent is alive.
     """
     kafka, clickhouse = LocalKafka(folder / "kafka"), LocalClickHouse(folder / "clickhouse")
-    children = [Child("worker", folder), Child("sink", folder), kafka.child, clickhouse.child]
+    ours = [Child(name, folder) for name in ("worker", "sink", "prometheus", "alertmanager")]
+    children = [*ours, kafka.child, clickhouse.child]
     try:
         for child in children:
             child.acquire()

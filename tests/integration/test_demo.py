@@ -2,11 +2,13 @@
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,38 @@ def test_a_second_demo_at_the_same_time_is_refused():
         first.send_signal(signal.SIGINT)
         first.wait(60)
     assert not children()
+
+
+def test_prometheus_and_alertmanager_are_fed_by_the_demo_and_end_with_it():
+    demo = subprocess.Popen(
+        [*COMMAND, "--json", "--prometheus"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    assert demo.stdout is not None
+    assert demo.stderr is not None
+    try:
+        samples = json.loads(demo.stdout.readline())["samples"]
+        said = "".join(iter(demo.stderr.readline, "Everything stays up until you press Ctrl-C.\n"))
+        address = re.search(r"Prometheus +(http://\S+)/alerts", said)
+        assert address is not None
+        assert "Alertmanager" in said
+        query = f"{address[1]}/api/v1/query?query=sum(tocsin_samples_total)"
+
+        def scraped() -> bool:
+            with urllib.request.urlopen(query, timeout=5) as reply:
+                found = json.load(reply)["data"]["result"]
+            return bool(found) and int(found[0]["value"][1]) == samples
+
+        wait_for(scraped, demo)
+        assert len(children()) == 6
+    finally:
+        demo.send_signal(signal.SIGINT)
+        demo.communicate(timeout=60)
+    assert not children()
+
+
+def test_without_the_programs_the_demo_says_what_to_install():
+    env = {**os.environ, "PATH": str(Path(sys.executable).parent)}
+    command = [*COMMAND, "--exit", "--prometheus"]
+    demo = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False, env=env)
+    assert demo.returncode == 2
+    assert "prometheus and alertmanager are not on the PATH: install them" in demo.stderr
