@@ -29,8 +29,9 @@ def test_the_queries_of_the_page_run(clickhouse: Any) -> None:
         {"s": series},
     )
     client.command(
-        "INSERT INTO anomalies (metric, series_id, series, started, anomaly_id, revision, status) "
-        "SELECT 'web_response', xxHash64({s:String}), {s:String}, now() - INTERVAL 7 HOUR, 'ID', 1, 'open'",
+        "INSERT INTO anomalies (metric, series_id, series, started, anomaly_id, revision, status, detectors) "
+        "SELECT 'web_response', xxHash64({s:String}), {s:String}, now() - INTERVAL 7 HOUR, 'ID', 1, 'open', "
+        "[('large', 1, 1.5, '')]",
         {"s": series},
     )
     queries = re.findall(r"```sql\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
