@@ -1,4 +1,4 @@
-# Everything runs from here: `make demo` and `make test` need Python 3.11, Java 17, Maven and nothing else.
+# Everything runs from here: `make demo` and `make test` need Python 3.11, Java 17, Maven; `make test` Prometheus and Alertmanager, too.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 # A recipe that fails leaves no half-made target behind.
