@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple, Self
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from detectors import registry
+from detectors.batch import Artifact, BatchDetector
 from detectors.ensemble import Ensemble, Verdict, budgets
 from detectors.episode import Episodes
 from detectors.events import Ongoing, events, ongoing
@@ -68,6 +70,28 @@ class Engine:
         self._ensemble = Ensemble(weights, config.level_half_life_samples)
         self._episodes = Episodes(config)
         self._states = np.zeros(len(SampleState), np.int64)
+        self.adopted: dict[int, dict[str, str]] = {}
+        """Ids of the artifacts in use, by slot and detector."""
+
+    def adopt(self, series: str, detector: str, artifact: Artifact, artifact_id: str = "") -> bool:
+        """Score a series with a fitted artifact from the next sample on; idempotent.
+
+        False where the series is not here (yet, or no more): nothing happened, offer it again. Raises
+        ``ValueError`` for a detector that is not configured or not fitted, and for an artifact that it
+        refuses. ``artifact_id`` is what events will name.
+        """
+        found = [each for each in self.detectors if each.name == detector]
+        if not found:
+            raise ValueError(f"no detector {detector!r} is configured")
+        slot = self.series.slot(series)
+        if slot is None:
+            return False
+        for each in found:
+            if not isinstance(each, BatchDetector):
+                raise ValueError(f"detector {detector!r} has nothing to adopt")  # noqa: TRY004
+            each.adopt(slot, artifact)
+        self.adopted[slot] = self.adopted.get(slot, {}) | {detector: artifact_id}
+        return True
 
     def process(self, samples: Samples) -> Scored:
         """Score a batch, then learn it, sample by sample in order."""
@@ -102,6 +126,8 @@ class Engine:
             each.reserve(len(self.series))
             if len(step.evicted):
                 each.evict(step.evicted)
+        for slot in step.evicted.tolist():
+            self.adopted.pop(slot, None)
 
     def _run(
         self,
@@ -151,7 +177,7 @@ class Engine:
         )
         self._fill(floats, started, keep, verdict, began_at)
         self._spent("episodes", began)
-        return events(told, peaks, self.series, self.detectors)
+        return events(told, peaks, self.series, self.detectors, self.adopted)
 
     @staticmethod
     def _fill(
@@ -199,6 +225,7 @@ class Engine:
     def snapshot(self) -> State:
         """The whole state as arrays by name, independent of later batches."""
         state: State = {"counts": self._states.copy(), "ensemble": self._ensemble.snapshot()}
+        state["adopted"] = np.frombuffer(msgspec.msgpack.encode(self.adopted), np.uint8).copy()
         for name, each in self._parts().items():
             state |= prefixed(name, each.snapshot())
         for d, (detector, calibrator) in enumerate(zip(self.detectors, self._calibrators, strict=True)):
@@ -219,6 +246,7 @@ class Engine:
         engine = cls(config, admission, timer)
         engine._states = state["counts"].copy()
         engine._ensemble.load(state["ensemble"])
+        engine.adopted = msgspec.msgpack.decode(state["adopted"].tobytes(), type=dict[int, dict[str, str]])
         for name, each in engine._parts().items():
             each.load(part(name, state))
         for d, each in enumerate(config.detectors):

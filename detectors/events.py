@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -30,11 +30,19 @@ _WARNING, _CRITICAL = 1.3, 2.0  # peak scores; 2.0 is the square of the tail pro
 
 
 def events(
-    told: NDArray[Any], spoke: F32, table: SeriesTable, detectors: Sequence[Detector]
+    told: NDArray[Any],
+    spoke: F32,
+    table: SeriesTable,
+    detectors: Sequence[Detector],
+    adopted: Mapping[int, Mapping[str, str]],
 ) -> list[AnomalyEvent]:
-    """Events of the records (`detectors.episode.TOLD`) in order; ``spoke`` is records x detectors."""
+    """Events of the records (`detectors.episode.TOLD`) in order; ``spoke`` is records x detectors.
+
+    ``adopted`` holds the ids of the artifacts in use, by slot and detector.
+    """
     return [
-        _event(record, peaks, table, detectors) for record, peaks in zip(told, spoke.tolist(), strict=True)
+        _event(record, peaks, table, detectors, adopted.get(int(record["slot"]), {}))
+        for record, peaks in zip(told, spoke.tolist(), strict=True)
     ]
 
 
@@ -79,7 +87,11 @@ def severity(peak_score: float) -> Severity:
 
 
 def _event(
-    record: np.void, peaks: list[float], table: SeriesTable, detectors: Sequence[Detector]
+    record: np.void,
+    peaks: list[float],
+    table: SeriesTable,
+    detectors: Sequence[Detector],
+    artifacts: Mapping[str, str],
 ) -> AnomalyEvent:
     slot, text = int(record["slot"]), table.text(int(record["slot"]))
     series = table.series(slot)
@@ -109,7 +121,7 @@ def _event(
         ended_ms=int(record["ended_ms"]) if closed else None,
         samples=int(record["samples"]),
         detectors=[
-            Spoke(detector.name, detector.version, peak)
+            Spoke(detector.name, detector.version, peak, artifacts.get(detector.name) or None)
             for detector, peak in zip(detectors, peaks, strict=True)
             if peak >= spoke_from
         ],

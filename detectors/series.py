@@ -54,6 +54,10 @@ class SeriesTable:
     def __len__(self) -> int:
         return len(self._texts)
 
+    def slot(self, text: str) -> int | None:
+        """The slot of a series, None where it has none."""
+        return self._slot_of.get(text)
+
     def text(self, slot: int) -> str:
         return self._texts[slot]
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
-from stream.commands import dlq
+from stream.commands import artifacts, dlq
 from stream.commands.backtest import backtest
 from stream.errors import UserError
 
@@ -132,6 +132,44 @@ def notify(config: ConfigOption = None, overrides: SetOption = None) -> None:
 
     logs.configure(cfg.log, "notify")
     _serve(lambda: command.main(cfg), cfg)
+
+
+@app.command()
+def coordinator(config: ConfigOption = None, overrides: SetOption = None) -> None:
+    """Ask for new models when they are due, until SIGTERM or Ctrl-C."""
+    cfg = _load(config, overrides)
+    from stream import coordinator as command
+    from stream import logs
+
+    logs.configure(cfg.log, "coordinator")
+    _serve(lambda: command.main(cfg), cfg)
+
+
+@app.command()
+def trainer(config: ConfigOption = None, overrides: SetOption = None) -> None:
+    """Fit models on request: a member of the consumer group, until SIGTERM or Ctrl-C."""
+    cfg = _load(config, overrides)
+    from stream import logs
+    from stream import trainer as command
+
+    logs.configure(cfg.log, "trainer")
+    _serve(lambda: command.main(cfg), cfg)
+
+
+@app.command()
+def refresh(
+    series: Annotated[str, typer.Argument(help="The series, as on the topic.", show_default=False)],
+    detector: Annotated[
+        str, typer.Option(help="Else every detector that a rule has for it.", show_default=False)
+    ] = "",
+    config: ConfigOption = None,
+    overrides: SetOption = None,
+) -> None:
+    """Ask the trainers for new models of a series now, whatever the timetable says."""
+    cfg = _load_quiet(config, overrides)
+    from stream.commands import refresh as command
+
+    command.run(cfg, series, detector)
 
 
 @app.command()
@@ -285,6 +323,7 @@ def check_config(
 topics_app = typer.Typer(no_args_is_help=True, help="List or create the topics of the configuration.")
 app.add_typer(topics_app, name="topics")
 app.add_typer(dlq.app, name="dlq")
+app.add_typer(artifacts.app, name="artifacts")
 
 
 @topics_app.command("list")

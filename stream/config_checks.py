@@ -9,6 +9,7 @@ from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from schemas.config import Config
+from schemas.matcher import Matcher
 from stream.config_values import Problem
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def cross_checks(config: Config, document: Document) -> list[Problem]:
         *_timeouts(config),
         *_security(config),
         *_engine(config),
+        *_refresh(config),
         *_rest(config),
     ]
     return [document.problem(path, text) for path, text in found]
@@ -50,7 +52,7 @@ def _unknown(what: str, name: str, names: set[str]) -> str:
 def _topics(config: Config) -> Iterator[tuple[str, str]]:
     outputs = {
         f"topics.{key}.name": getattr(config.topics, key).name
-        for key in ("anomalies", "scores", "deadletters", "journal")
+        for key in ("anomalies", "scores", "deadletters", "journal", "artifacts", "requests", "results")
     }
     inputs = {f"inputs[{i}].topic": source.topic for i, source in enumerate(config.inputs)}
     count = Counter([*outputs.values(), *inputs.values()])
@@ -78,6 +80,20 @@ def _timeouts(config: Config) -> Iterator[tuple[str, str]]:
         )
     if config.worker.group_id == config.sink.group_id:
         yield "sink.group_id", "is the group of the worker too: each needs its own"
+
+
+def _refresh(config: Config) -> Iterator[tuple[str, str]]:
+    names = {detector.name for detector in config.engine.detectors}
+    for i, rule in enumerate(config.refresh.rules):
+        if rule.detector not in names:
+            yield (
+                f"refresh.rules[{i}].detector",
+                f"{rule.detector!r} is not in engine.detectors, so no worker would use its models",
+            )
+        try:
+            Matcher.parse(rule.match)
+        except ValueError as error:
+            yield f"refresh.rules[{i}].match", str(error)
 
 
 def _security(config: Config) -> Iterator[tuple[str, str]]:

@@ -118,6 +118,15 @@ SNAPSHOT_FAILURES: Final = Spec(
     "truncated, corrupt, not_written).",
     (*PARTITION, "reason"),
 )
+ARTIFACTS_ADOPTED: Final = Spec(
+    "counter", "tocsin_artifacts_adopted", "Fitted models that series began to use.", ("detector",)
+)
+ARTIFACTS_REFUSED: Final = Spec(
+    "counter",
+    "tocsin_artifacts_refused",
+    "Fitted models not taken, by reason (damaged, version, unusable); the old one stays.",
+    ("reason",),
+)
 REBALANCES: Final = Spec("counter", "tocsin_rebalances", "Times partitions were taken, by how.", ("how",))
 
 SINK_ROWS: Final = Spec("counter", "tocsin_sink_rows", "Rows that ClickHouse acknowledged.", ("table",))
@@ -152,6 +161,37 @@ NOTIFY_DUPLICATES: Final = Spec(
 NOTIFY_UNREADABLE: Final = Spec(
     "counter", "tocsin_notify_unreadable_messages", "Messages that are no events, skipped."
 )
+REQUESTS: Final = Spec(
+    "counter",
+    "tocsin_refresh_requests",
+    "Refits asked for, by trigger (history, age, drift, label, person).",
+    ("detector", "trigger"),
+)
+REFRESH_WAITING: Final = Spec("gauge", "tocsin_refresh_waiting", "Refits asked for and not answered.")
+REFRESH_FAILED: Final = Spec(
+    "counter", "tocsin_refresh_failed", "Refits that gave no model, by reason.", ("detector", "reason")
+)
+REFRESH_CLOCK: Final = Spec(
+    "gauge",
+    "tocsin_refresh_clock_seconds",
+    "Newest sample time that the timetable has seen, Unix time.",
+)
+FITS: Final = Spec("counter", "tocsin_fits", "Models fitted and published.", ("detector",))
+FIT_FAILURES: Final = Spec(
+    "counter",
+    "tocsin_fit_failures",
+    "Fits that gave no model, by reason (raised, deadline, memory, died, too_little_history, constant, "
+    "not_finite, too_large, unavailable, cancelled); the old model stays.",
+    ("detector", "reason"),
+)
+FIT_SECONDS: Final = Spec(
+    "histogram",
+    "tocsin_fit_seconds",
+    "From a request to its published model.",
+    ("detector",),
+    (0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300, 1800),
+)
+TRAINER_BUSY: Final = Spec("gauge", "tocsin_trainer_busy", "Fits that run now.")
 
 SETS: Final[dict[str, list[Spec]]] = {
     "worker": [
@@ -178,7 +218,11 @@ SETS: Final[dict[str, list[Spec]]] = {
         SNAPSHOT_TIME,
         SNAPSHOT_FAILURES,
         REBALANCES,
+        ARTIFACTS_ADOPTED,
+        ARTIFACTS_REFUSED,
     ],
+    "coordinator": [REQUESTS, REFRESH_WAITING, REFRESH_FAILED, REFRESH_CLOCK],
+    "trainer": [FITS, FIT_FAILURES, FIT_SECONDS, TRAINER_BUSY],
     "sink": [SINK_ROWS, SINK_INSERT_SECONDS, SINK_FAILURES, SINK_UP, SINK_LAG, SINK_UNREADABLE],
     "notify": [NOTIFY_SENT, NOTIFY_RETRIES, NOTIFY_DEAD_ENDS, NOTIFY_DUPLICATES, NOTIFY_UNREADABLE],
 }

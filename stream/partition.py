@@ -20,6 +20,7 @@ from schemas.deadletter import DeadLetter
 from schemas.journal import Entry
 from stream import journal, topics
 from stream.admission import Breaker
+from stream.adoption import Adopter, Desk
 from stream.checkpoint import Checkpoint
 from stream.kafka import (
     IdempotentProducer,
@@ -59,6 +60,7 @@ class Host(NamedTuple):
     consumer: WorkerConsumer
     pool: ThreadPoolExecutor
     saver: Saver
+    desk: Desk
     report: Callable[[TopicPartition], PartitionReport]
     interval_s: Callable[[], float]
 
@@ -83,8 +85,16 @@ class PartitionTask:
         self._producer: Producer | None = None
         self._state: Restored | None = None
         self._restorer = Restorer(
-            host.cfg, source, partition, host.consumer, self._report, host.saver.store, self
+            host.cfg,
+            source,
+            partition,
+            host.consumer,
+            self._report,
+            host.saver.store,
+            host.desk.read,
+            self,
         )
+        self._adopter = Adopter(host.desk, partition, self)
         self._schedule = Schedule(host.saver, partition, time.monotonic())
         self._due = 0.0  # when the next batch should end, by the monotonic clock
         self._task = asyncio.create_task(
@@ -153,6 +163,7 @@ class PartitionTask:
         if self.stopping:  # perhaps amid the replay: this state is of no offset
             return
         self._state = state
+        self._adopter = Adopter(self._host.desk, self._partition, self)
         self._host.consumer.seek(self._partition, state.next_offset)
         self._host.consumer.resume(self._partition)
         self._log.info("partition starts", offset=state.next_offset, kept=state is kept)
@@ -221,9 +232,11 @@ class PartitionTask:
         samples, dead = await self.compute(pipeline.decode, records)
         decoded_s = time.perf_counter() - decode_started
         outputs = [await self.compute(pipeline.score, part) for part in pipeline.slices(samples)]
-        commit_started = time.monotonic()
         after = state._replace(next_offset=records[-1].offset + 1, told=True)
-        checkpoint = self._checkpoint(after, outputs, dead, () if state.told else (state.began,))
+        adopted = await self._adopter.adopt(pipeline, after.next_offset)
+        entries: list[Entry] = [*([] if state.told else [state.began]), *adopted]
+        commit_started = time.monotonic()
+        checkpoint = self._checkpoint(after, outputs, dead, entries)
         await self._commit(checkpoint, producer, after)
         self._state = after
         now = time.monotonic()

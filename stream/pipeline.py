@@ -9,12 +9,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from detectors.batch import unpack
 from detectors.engine import Engine
 from detectors.protocol import Samples
 from schemas import config
+from schemas.artifact import ArtifactMessage
 from schemas.deadletter import DeadLetter
 from schemas.event import AnomalyEvent
-from schemas.journal import Began, Entry
+from schemas.journal import Adopted, Began, Entry
 from schemas.score import SampleState
 from stream.admission import Admission
 from stream.formats import protocol
@@ -76,12 +78,25 @@ class Pipeline:
         """As `score`, for a replay: nothing comes out."""
         self.engine.process(samples)
 
-    def apply(self, entry: Entry) -> None:
-        """Repeat what the journal says, at its offset; raises ``ValueError`` for what this version cannot."""
-        if not isinstance(entry, Began):  # the state began before it, with the messages it names
+    def apply(self, entry: Entry, artifact: ArtifactMessage | None = None) -> None:
+        """Repeat what the journal says, at its offset; raises ``ValueError`` for what this version cannot.
+
+        ``artifact`` is the one that an `Adopted` names.
+        """
+        if isinstance(entry, Adopted):
+            if artifact is None:
+                raise ValueError(f"artifact {entry.artifact} is missing")
+            self.adopt(entry, artifact)
+        elif not isinstance(entry, Began):  # the state began before it, with the messages it names
             raise ValueError(  # noqa: TRY004  # of the journal, not of a caller
                 f"this version cannot repeat {type(entry).__name__} of the journal"
             )
+
+    def adopt(self, entry: Adopted, message: ArtifactMessage) -> None:
+        """Score a series with a fitted model from here on; raises ``ValueError`` where it cannot be."""
+        artifact = unpack(message.payload)
+        if not self.engine.adopt(entry.series, entry.detector, artifact, entry.artifact):
+            raise ValueError(f"{entry.series} is not here")
 
     def snapshot(self) -> Mapping[str, NDArray[Any]]:
         """All state as arrays, copied; names are prefixed by whose it is."""

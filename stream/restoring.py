@@ -15,8 +15,10 @@ from typing import Any, Final, NamedTuple, Protocol
 import structlog
 
 from schemas import config
-from schemas.journal import Began, Entry
+from schemas.artifact import ArtifactMessage
+from schemas.journal import Adopted, Began, Entry
 from stream import journal
+from stream.artifacts import MissingArtifactError
 from stream.config import config_hash
 from stream.kafka import Record, TopicPartition, WorkerConsumer
 from stream.pipeline import Pipeline
@@ -73,14 +75,16 @@ class Restorer:
         consumer: WorkerConsumer,
         report: PartitionReport,
         store: SnapshotStore,
+        read_artifact: Callable[[str, str, str], ArtifactMessage],
         hands: Hands,
     ) -> None:
         self._cfg, self._source, self._partition = cfg, source, partition
         self._consumer, self._report, self._store, self._hands = consumer, report, store, hands
+        self._read_artifact = read_artifact
         self._hash = scoring_hash(cfg, source)
         self._log = log.bind(topic=partition.topic, partition=partition.partition)
 
-    async def restore(self, kept: Restored | None) -> Restored:
+    async def restore(self, kept: Restored | None) -> Restored:  # noqa: PLR0911  # a way out for each case
         """The state at the committed offset; when the task stops meanwhile, one that must not be used."""
         first, last = await self._consumer.bounds(self._partition)
         committed = await self._consumer.committed(self._partition)
@@ -102,7 +106,10 @@ class Restorer:
         if begin < first:
             return await self._relearn(first, committed, "messages are gone that the state was learned from")
         later = [e for e in entries if begin < e.next_offset <= committed]
-        await self._replay(pipeline, begin, committed, later)
+        try:
+            await self._replay(pipeline, begin, committed, later)
+        except MissingArtifactError as error:
+            return await self._relearn(first, committed, f"a model is gone that scored: {error}")
         return Restored(committed, pipeline, newest, told=True)
 
     def _reason_to_begin(self, newest: Began | None, committed: int) -> str:
@@ -184,7 +191,7 @@ class Restorer:
             ):  # the offset was set by hand to one without a message before it
                 break
         for entry in todo:
-            pipeline.apply(entry)
+            await self._apply(pipeline, entry)
         self._consumer.pause(self._partition)
         if seen:
             self._log.info(
@@ -196,9 +203,17 @@ class Restorer:
             entry = todo.popleft()
             cut = bisect_left(records, entry.next_offset, key=lambda record: record.offset)
             await self._learn_all(pipeline, records[:cut])
-            pipeline.apply(entry)
+            await self._apply(pipeline, entry)
             records = records[cut:]
         await self._learn_all(pipeline, records)
+
+    async def _apply(self, pipeline: Pipeline, entry: Entry) -> None:
+        artifact = None
+        if isinstance(entry, Adopted):
+            artifact = await self._hands.blocking(
+                self._read_artifact, entry.detector, entry.series, entry.artifact
+            )
+        await self._hands.compute(pipeline.apply, entry, artifact)
 
     async def _learn_all(self, pipeline: Pipeline, records: Sequence[Record]) -> None:
         samples, _dead = await self._hands.compute(pipeline.decode, records)

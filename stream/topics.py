@@ -46,7 +46,14 @@ def wanted(cfg: config.Config) -> list[Wanted]:
                 "cleanup.policy": "compact" if topic.compacted else "delete",
             },
         )
-        for topic in (cfg.topics.anomalies, cfg.topics.scores, cfg.topics.deadletters)
+        for topic in (
+            cfg.topics.anomalies,
+            cfg.topics.scores,
+            cfg.topics.deadletters,
+            cfg.topics.artifacts,
+            cfg.topics.requests,
+            cfg.topics.results,
+        )
     ]
     return [*inputs, *outputs, _journal(cfg)]
 

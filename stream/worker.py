@@ -18,6 +18,8 @@ from detectors.protocol import Samples
 from schemas import config
 from stream import metrics as m
 from stream import topics
+from stream.adoption import Desk
+from stream.artifacts import store_of
 from stream.kafka import TopicPartition, WorkerConsumer, quiet
 from stream.lifecycle import State
 from stream.partition import Host, PartitionTask
@@ -62,6 +64,7 @@ class Worker:
         self._saver = Saver(SnapshotStore(cfg.snapshots.url), cfg.snapshots.every_ms / 1000)
         self._sources = {source.topic: source for source in cfg.inputs}
         self._metrics = m.Metrics("worker")
+        self._desk = Desk(cfg, store_of(cfg), self._metrics)
         self._tasks: dict[TopicPartition, PartitionTask] = {}
         self._kept: dict[TopicPartition, Restored] = {}
         self.metrics_url = ""
@@ -80,13 +83,19 @@ class Worker:
             with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="partition") as pool:
                 # Compiles the kernels, which takes seconds: before the group waits for us.
                 await asyncio.get_running_loop().run_in_executor(pool, self._warm_up)
-                self._host = Host(self._cfg, consumer, pool, self._saver, self._report, self._interval_s)
+                self._host = Host(
+                    self._cfg, consumer, pool, self._saver, self._desk, self._report, self._interval_s
+                )
                 await consumer.start(list(self._sources))
+                following = asyncio.create_task(self._desk.run()) if self._desk.needed else None
                 self.metrics_url = endpoint.url
                 log.info("worker started", metrics=endpoint.url, topics=list(self._sources))
                 if started is not None:
                     started(self)
-                await self._watch(consumer, stop)
+                try:
+                    await self._watch(consumer, stop)
+                finally:
+                    await _end(following)
         finally:
             await self._stop_tasks(list(self._tasks), STOP_TIMEOUT_S)
             await consumer.stop()
@@ -156,6 +165,12 @@ class Worker:
         index, ts_ms = np.zeros(2, np.int64), np.array([0, 60_000], np.int64)
         for source in self._cfg.inputs:
             Pipeline(self._cfg, source).score(Samples(["warm_up"], index, ts_ms, np.zeros(2)))
+
+
+async def _end(task: asyncio.Task[None] | None) -> None:
+    if task is not None:
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
 
 
 async def run(

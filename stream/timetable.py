@@ -1,0 +1,198 @@
+"""When which series gets a new model: the coordinator's memory, without I/O and without a clock of its own.
+
+Time is event time, the newest sample of each series, so that a replayed month asks for what a month would.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from schemas import config
+from schemas.matcher import Matcher
+from schemas.request import Failed, Fitted, Trigger
+from schemas.series import Series
+
+MAX_SERIES: Final = 200_000
+"""Series remembered, some 400 bytes each (5 KB where drift is watched); further ones get no model."""
+
+MAX_DOUBLINGS: Final = 10
+"""Of the pause after failures: beyond it a model would never be tried again."""
+
+RESIDUAL_LIMIT: Final = 10.0
+"""In widths of the band; what lies beyond is an anomaly and not a drift."""
+
+
+class Model:
+    """A series and a rule."""
+
+    def __init__(self, rule: config.RefreshRule) -> None:
+        self.rule = rule
+        self.artifact_id = ""
+        self.fitted_ms: int | None = None  # newest sample that a model has been fitted on
+        self.failures = 0
+        self.not_before_ms = 0
+        self.request_id = ""  # the one that has not been answered
+        self.asked_s = 0.0
+        self.wish: Trigger | None = None  # a reason that does not wait for the age
+
+
+class Watched:
+    """A series that some rule matches."""
+
+    def __init__(self, models: dict[str, Model], first_ms: int) -> None:
+        self.models = models
+        self.first_ms = self.last_ms = first_ms
+        self.drift: Any = _detector() if any(m.rule.on_drift for m in models.values()) else None
+
+
+class Due(NamedTuple):
+    """A refit to be asked for."""
+
+    series: str
+    model: Model
+    from_ms: int
+    until_ms: int
+    trigger: Trigger
+
+
+class Timetable:
+    """Fed with what the scores say; asked for what is due."""
+
+    def __init__(self, cfg: config.Refresh) -> None:
+        self._cfg = cfg
+        self._rules = [(rule, Matcher.parse(rule.match)) for rule in cfg.rules]
+        self._watched: dict[str, Watched | None] = {}  # None: no rule matches
+        self.clock_ms = 0
+
+    def saw(self, series: str, first_ms: int, last_ms: int) -> Watched | None:
+        """A series has samples from and to these times."""
+        if series not in self._watched:
+            if len(self._watched) >= MAX_SERIES:
+                return None
+            models = self._models(series)
+            self._watched[series] = Watched(models, first_ms) if models else None
+        watched = self._watched[series]
+        if watched is not None:
+            watched.first_ms = min(watched.first_ms, first_ms)
+            watched.last_ms = max(watched.last_ms, last_ms)
+        self.clock_ms = max(self.clock_ms, last_ms)
+        return watched
+
+    def residuals(self, watched: Watched, residuals: NDArray[np.float64]) -> None:
+        """Residuals in widths of the band, in order; a drift among them is a reason for a new model."""
+        if watched.drift is None:
+            return
+        for residual in residuals.clip(-RESIDUAL_LIMIT, RESIDUAL_LIMIT).tolist():
+            watched.drift.update(residual)
+            if watched.drift.drift_detected:
+                for model in watched.models.values():
+                    if model.rule.on_drift and model.fitted_ms is not None:
+                        model.wish = Trigger.DRIFT
+
+    def wish(self, series: str, trigger: Trigger, detector: str = "") -> None:
+        """A person wants new models, of one detector or of all."""
+        watched = self._watched.get(series)
+        for name, model in (watched.models if watched is not None else {}).items():
+            if detector in {"", name}:
+                model.wish = trigger
+
+    def serves(self, detector: str, series: str, artifact_id: str, fitted_ms: int) -> None:
+        """An artifact was found on the topic."""
+        model = self._model(detector, series, fitted_ms)
+        if model is not None:
+            model.artifact_id = artifact_id
+            model.fitted_ms = max(model.fitted_ms or 0, fitted_ms)
+
+    def fitted(self, answer: Fitted) -> None:
+        model = self._model(answer.detector, answer.series, answer.trained_to_ms)
+        if model is None:
+            return
+        model.request_id, model.failures, model.not_before_ms = "", 0, 0
+        model.fitted_ms = max(model.fitted_ms or 0, answer.trained_to_ms)
+        if answer.adopt:
+            model.artifact_id = answer.artifact_id
+
+    def failed(self, answer: Failed) -> None:
+        model = self._model(answer.detector, answer.series, 0)
+        if model is None or model.request_id != answer.request_id:
+            return
+        pause_ms = self._cfg.backoff_ms * 2 ** min(model.failures, MAX_DOUBLINGS)
+        watched = self._watched[answer.series]
+        model.request_id = ""
+        model.failures += 1
+        model.not_before_ms = (watched.last_ms if watched is not None else self.clock_ms) + pause_ms
+
+    def due(self, now_s: float) -> Iterator[Due]:
+        """What to ask for now; ``now_s`` is monotonic, to give up on answers that never come."""
+        for series, watched in self._watched.items():
+            for model in watched.models.values() if watched is not None else ():
+                if watched is None or self._waits(model, now_s) or watched.last_ms < model.not_before_ms:
+                    continue
+                trigger = self._trigger(watched, model)
+                if trigger is not None:
+                    until_ms = watched.last_ms + 1
+                    yield Due(series, model, until_ms - model.rule.history_ms, until_ms, trigger)
+
+    def asked(self, due: Due, request_id: str, now_s: float) -> None:
+        due.model.request_id, due.model.asked_s, due.model.wish = request_id, now_s, None
+
+    def waiting(self) -> int:
+        found = (w.models.values() for w in self._watched.values() if w is not None)
+        return sum(bool(model.request_id) for models in found for model in models)
+
+    @staticmethod
+    def _waits(model: Model, now_s: float) -> bool:
+        """Beyond twice the deadline and a minute the request is lost, or its trainers are: ask again."""
+        patience_s = 2 * model.rule.deadline_ms / 1000 + 60
+        return bool(model.request_id) and now_s - model.asked_s < patience_s
+
+    @staticmethod
+    def _trigger(watched: Watched, model: Model) -> Trigger | None:
+        if model.wish is not None:
+            return model.wish
+        if model.fitted_ms is None:
+            long_enough = watched.last_ms - watched.first_ms >= model.rule.min_history_ms
+            return Trigger.HISTORY if long_enough else None
+        return Trigger.AGE if watched.last_ms - model.fitted_ms >= model.rule.refresh_every_ms else None
+
+    def _model(self, detector: str, series: str, seen_ms: int) -> Model | None:
+        watched = self._watched.get(series)
+        if watched is None and seen_ms:
+            watched = self.saw(series, seen_ms, seen_ms)
+        return watched.models.get(detector) if watched is not None else None
+
+    def _models(self, text: str) -> dict[str, Model]:
+        """The first rule of each detector that matches."""
+        try:
+            series = Series.parse(text)
+        except ValueError:
+            series = Series(text)
+        models: dict[str, Model] = {}
+        for rule, matcher in self._rules:
+            if rule.detector not in models and matcher.matches(series):
+                models[rule.detector] = Model(rule)
+        return models
+
+
+def residuals(
+    value: NDArray[np.float64],
+    expected: NDArray[np.float32],
+    lower: NDArray[np.float32],
+    upper: NDArray[np.float32],
+) -> NDArray[np.float64]:
+    """Deviations in widths of the band, of the samples that have one."""
+    width = upper.astype(np.float64) - lower
+    known = np.isfinite(value) & np.isfinite(expected) & (width > 0)
+    found: NDArray[np.float64] = (value[known] - expected[known]) / width[known]
+    return found
+
+
+def _detector() -> Any:
+    from river.drift import ADWIN  # noqa: PLC0415  # only where a rule asks for it
+
+    adwin: Any = ADWIN
+    return adwin(delta=1e-4, clock=32, grace_period=300)

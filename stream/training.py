@@ -1,0 +1,73 @@
+"""What a model is fitted on: the history of a series in ClickHouse, less what it must not learn."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from detectors.batch import History
+from schemas.matcher import Matcher
+from schemas.series import Series
+from stream import history
+from stream.clickhouse import Client
+
+Spans = Sequence[tuple[int, int]]
+"""Stretches of time, first and last millisecond, both inside."""
+
+
+def read(client: Client, series: str, from_ms: int, until_ms: int) -> History:
+    """Samples with ``from_ms <= ts < until_ms``, one channel."""
+    found = history.read(client, [series], from_ms, until_ms)[series]
+    return History(found.ts_ms.astype(np.int64), found.values.astype(np.float64).reshape(-1, 1))
+
+
+def without(found: History, spans: Spans) -> History:
+    """The history with gaps where the spans are."""
+    if not spans:
+        return found
+    values = found.values.copy()
+    for first, last in spans:
+        values[(found.ts_ms >= first) & (found.ts_ms <= last)] = np.nan
+    return History(found.ts_ms, values, found.channels)
+
+
+def labelled(client: Client, series: str, from_ms: int, until_ms: int) -> Spans:
+    """Anomalies of a series that a person called true."""
+    if not _exists(client, "labels_latest"):
+        return []
+    found = client.rows(
+        """
+        SELECT toUnixTimestamp64Milli(started), toUnixTimestamp64Milli(coalesce(ended, started))
+        FROM labels_latest
+        WHERE series = {series:String} AND verdict = 'true'
+          AND started < fromUnixTimestamp64Milli({until:Int64}, 'UTC')
+          AND coalesce(ended, started) >= fromUnixTimestamp64Milli({from:Int64}, 'UTC')
+        """,
+        {"series": series, "from": from_ms, "until": until_ms},
+    )
+    return [(int(first), int(last)) for first, last in found]
+
+
+def unlearned(client: Client, series: str, from_ms: int, until_ms: int) -> Spans:
+    """Mutes of a series with ``learn`` off; of a mute that repeats, its first time."""
+    if not _exists(client, "mutes_latest"):
+        return []
+    found = client.rows(
+        """
+        SELECT matcher, toUnixTimestamp64Milli(started),
+               coalesce(toUnixTimestamp64Milli(ended), {until:Int64})
+        FROM mutes_latest
+        WHERE learn = 0 AND started IS NOT NULL
+          AND started < fromUnixTimestamp64Milli({until:Int64}, 'UTC')
+          AND (ended IS NULL OR ended >= fromUnixTimestamp64Milli({from:Int64}, 'UTC'))
+        """,
+        {"from": from_ms, "until": until_ms},
+    )
+    mine = Series.parse(series)
+    return [(int(first), int(last)) for text, first, last in found if Matcher.parse(text).matches(mine)]
+
+
+def _exists(client: Client, table: str) -> bool:
+    """Before the first label or mute a database may lack the tables."""
+    return bool(int(client.command(f"EXISTS TABLE {table}")))

@@ -1,0 +1,351 @@
+"""The refresh loop on the real broker and the real engine: asked for, fitted, adopted, repeated."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pytest
+import yaml
+
+from schemas import config
+from schemas.journal import Adopted
+from schemas.request import Answer, Cancel, Failed, Failure, Fitted, Refit, Request, Trigger
+from stream import artifacts, history, journal, migrations, topics
+from stream import kafka as clients
+from stream.clickhouse import Client
+from stream.coordinator import Coordinator
+from stream.kafka import TopicPartition
+from stream.pipeline import Pipeline
+from stream.sink import SinkLoop
+from stream.trainer import Trainer
+from tests.integration import broken_detector
+from tests.integration.conftest import Kit, Sent, _unpack
+from tests.support import ClickHouseAddress
+
+START_MS = 1_760_000_000_000
+STEP_MS = 300_000
+SERIES = 'cpu{host="a"}'
+DEADLINE_S = 90.0
+
+
+@pytest.fixture
+def loop_kit(kit: Kit, clickhouse: ClickHouseAddress, prefix: str) -> Kit:
+    """An Isolation Forest for each series after 300 samples, anew after 300 more."""
+    topic = config.Topic
+    names = msgspec.structs.replace(
+        kit.cfg.topics,
+        artifacts=topic(name=f"{prefix}artifacts", partitions=2, compacted=True),
+        requests=topic(name=f"{prefix}requests", partitions=2),
+        results=topic(name=f"{prefix}results", partitions=1),
+    )
+    rule = config.RefreshRule(
+        detector="iforest",
+        min_history_ms=300 * STEP_MS,
+        refresh_every_ms=300 * STEP_MS,
+        on_drift=False,
+    )
+    forest = config.DetectorConfig(name="iforest", params={"n_estimators": 20}, weight=0.5)
+    return Kit(
+        msgspec.structs.replace(
+            kit.cfg,
+            topics=names,
+            engine=config.Engine(detectors=[config.DetectorConfig(name="large"), forest]),
+            clickhouse=config.ClickHouse(
+                host=clickhouse.host, port=clickhouse.port, database=clickhouse.database
+            ),
+            sink=config.Sink(group_id=f"{prefix}sink", batch_interval_ms=100),
+            refresh=config.Refresh(group_id=f"{prefix}coordinator", rules=[rule], check_every_ms=100),
+            trainer=config.Trainer(group_id=f"{prefix}trainer", processes=1),
+            metrics=config.Metrics(worker_port=0, sink_port=0, coordinator_port=0, trainer_port=0),
+        )
+    )
+
+
+def telemetry(begin: int, end: int, shift: float = 0.0) -> list[Sent]:
+    """A daily wave with noise, one sample a message, the same whenever it is asked for."""
+    noise = np.random.default_rng(7).normal(size=10_000)
+    messages = []
+    for row in range(begin, end):
+        value = 10 + shift + float(np.sin(row / 288 * 2 * np.pi) + 0.1 * noise[row])
+        point = {"metric": "cpu", "labels": {"host": "a"}, "ts": START_MS + row * STEP_MS, "value": value}
+        messages.append(Sent(msgspec.json.encode(point), 0))
+    return messages
+
+
+@asynccontextmanager
+async def process(runner: Any) -> AsyncIterator[Any]:
+    """A process of ours in this event loop, started; it must not end by itself."""
+    stop, ready = asyncio.Event(), asyncio.Event()
+    task = asyncio.create_task(runner.run(stop, lambda _: ready.set()))
+    waiting = asyncio.create_task(ready.wait())
+    await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED, timeout=DEADLINE_S)
+    try:
+        if task.done():
+            task.result()
+        yield runner
+    finally:
+        stop.set()
+        await asyncio.wait_for(task, DEADLINE_S)
+
+
+async def answers(kit: Kit, enough: int) -> list[Any]:
+    """The final answers, in order."""
+    records = await kit.read(
+        kit.cfg.topics.results.name, lambda found: sum(map(_final, found)) >= enough, quiet_s=0.2
+    )
+    return [msgspec.msgpack.decode(r.value or b"", type=Answer) for r in records if _final(r)]
+
+
+def _final(record: Any) -> bool:
+    return isinstance(msgspec.msgpack.decode(record.value, type=Answer), Fitted | Failed)
+
+
+async def ask(kit: Kit, **changes: Any) -> None:
+    """A request by hand."""
+    asked = {
+        "request_id": "r1",
+        "detector": "iforest",
+        "series": SERIES,
+        "from_ms": START_MS,
+        "until_ms": START_MS + 10_000 * STEP_MS,
+        "trigger": Trigger.PERSON,
+        "adopt": True,
+        "deadline_ms": 60_000,
+    }
+    await send(kit, Refit(**{**asked, **changes}))
+
+
+async def send(kit: Kit, request: Request) -> None:
+    producer = clients.producer(kit.cfg.kafka)
+    await producer.start()
+    await producer.send_and_wait(kit.cfg.topics.requests.name, msgspec.msgpack.encode(request), partition=0)
+    await producer.stop()
+
+
+async def _entries(kit: Kit) -> list[Adopted]:
+    found = await journal.read(kit.cfg, TopicPartition(kit.cfg.inputs[0].topic, 0))
+    return [entry for entry in found if isinstance(entry, Adopted)]
+
+
+async def test_a_model_is_fitted_by_the_timetable_adopted_at_a_journaled_offset_and_repeated_exactly(
+    loop_kit: Kit, tmp_path: Path
+) -> None:
+    kit = loop_kit
+    with_others = process(Coordinator(kit.cfg)), process(Trainer(kit.cfg)), process(SinkLoop(kit.cfg))
+    async with with_others[0], with_others[1], with_others[2], kit.worker():
+        await kit.send(telemetry(0, 320))
+        (first,) = await answers(kit, 1)
+        assert isinstance(first, Fitted), first
+        sent = 320
+        while not await _entries(kit):  # adopted with the next batch
+            await kit.send(telemetry(sent, sent + 5))
+            sent += 5
+            await asyncio.sleep(0.1)
+        await kit.send(telemetry(sent, 640))
+        assert isinstance((await answers(kit, 2))[1], Fitted)
+        sent = 640
+        while len(await _entries(kit)) < 2:
+            await kit.send(telemetry(sent, sent + 5))
+            sent += 5
+            await asyncio.sleep(0.1)
+        await kit.send(telemetry(sent, sent + 100))
+        before = await kit.scores(sent + 100)
+    assert [row[1] for row in before] == [START_MS + n * STEP_MS for n in range(sent + 100)]
+
+    # No snapshot is left: what a new worker scores next depends on a replay from the first message on.
+    shutil.rmtree(tmp_path / "snapshots" / kit.cfg.inputs[0].topic, ignore_errors=True)
+    async with kit.worker():
+        await kit.send(telemetry(sent + 100, sent + 300))
+        scores = await kit.scores(sent + 300)
+
+    entries = await _entries(kit)
+    with_models, without = await _one_process(kit, entries), await _one_process(kit, [])
+    assert scores == with_models
+    changed = [a != b for a, b in zip(scores, without, strict=True)]
+    assert changed.index(True) == entries[0].next_offset
+
+
+async def _one_process(kit: Kit, entries: list[Adopted]) -> list[Any]:
+    """The rows of an engine that adopts at the offsets of the journal."""
+    records = await kit.read(kit.cfg.inputs[0].topic, lambda r: len(r) > 0)
+    pipeline, store = Pipeline(kit.cfg, kit.cfg.inputs[0]), artifacts.store_of(kit.cfg)
+    rows: list[Any] = []
+    for record in records:
+        for entry in entries:
+            if entry.next_offset == record.offset:
+                pipeline.adopt(entry, store.get(entry.detector, entry.series, entry.artifact))
+        samples, _dead = pipeline.decode([record])
+        for part in pipeline.slices(samples):
+            rows += [row for value in pipeline.score(part).scores for row in _unpack(value)]
+    return rows
+
+
+async def test_a_drift_asks_for_a_new_model(loop_kit: Kit) -> None:
+    cfg = loop_kit.cfg
+    rule = msgspec.structs.replace(
+        cfg.refresh.rules[0], on_drift=True, refresh_every_ms=366 * 86_400_000, min_history_ms=400 * STEP_MS
+    )
+    kit = Kit(msgspec.structs.replace(cfg, refresh=msgspec.structs.replace(cfg.refresh, rules=[rule])))
+    with_others = process(Coordinator(kit.cfg)), process(Trainer(kit.cfg)), process(SinkLoop(kit.cfg))
+    async with with_others[0], with_others[1], with_others[2], kit.worker():
+        await kit.send(telemetry(0, 420))
+        assert isinstance((await answers(kit, 1))[0], Fitted)
+        await kit.send(telemetry(420, 1000, shift=3.0))
+        assert isinstance((await answers(kit, 2))[1], Fitted)
+        (shown,) = await artifacts.on_topic(kit.cfg)
+    assert shown.manifest.report["trigger"] == "drift"
+    assert 0.0 <= shown.manifest.report["agreement"] <= 1.0  # with the one that served
+
+
+def store_history(cfg: config.Config, values: list[float]) -> None:
+    """Samples of the series as the sink writes them."""
+    client = Client.connect(cfg.clickhouse)
+    migrations.apply(client, cfg.clickhouse)
+    count = len(values)
+    nothing = pa.array(np.full(count, np.nan, np.float32))
+    times = pa.array([START_MS + n * STEP_MS for n in range(count)], pa.timestamp("ms", "UTC"))
+    columns = {
+        "series_id": pa.array(np.full(count, history.series_id(SERIES), np.uint64)),
+        "ts": times,
+        "value": pa.array(values, pa.float64()),
+        **dict.fromkeys(("score", "level", "expected", "lower", "upper"), nothing),
+        "state": pa.array(np.zeros(count, np.uint8)),
+        "alert": pa.array(np.zeros(count, np.uint8)),
+    }
+    client.insert("telemetry", pa.table(columns))
+    client.close()
+
+
+WAVE = [10 + float(np.sin(n / 20)) + n % 7 / 10 for n in range(600)]
+
+
+def broken(kit: Kit, how: str, **params: Any) -> Kit:
+    detector = config.DetectorConfig(name="broken", params={"how": how, **params})
+    forest = config.DetectorConfig(name="iforest", params={"n_estimators": 10})
+    engine = config.Engine(detectors=[forest, detector])
+    limit = msgspec.structs.replace(kit.cfg.trainer, memory_limit_bytes=1024**3)
+    return Kit(msgspec.structs.replace(kit.cfg, engine=engine, trainer=limit))
+
+
+@pytest.fixture
+def broken_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "broken"
+    folder.mkdir()
+    broken_detector.install(folder)
+    monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{Path(__file__).parents[2]}")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("how", "reason"),
+    [
+        ("raise", Failure.RAISED),
+        ("hang", Failure.DEADLINE),
+        ("memory", Failure.MEMORY),
+        ("die", Failure.DIED),
+        ("nan", Failure.NOT_FINITE),
+    ],
+)
+async def test_a_fit_that_goes_wrong_is_counted_and_the_old_model_stays(
+    loop_kit: Kit, broken_path: Path, metric: Any, how: str, reason: Failure
+) -> None:
+    params = {"until": str(broken_path / "never"), "marker": str(broken_path / "marker")}
+    kit = broken(loop_kit, how, **params)
+    store_history(kit.cfg, WAVE)
+    async with process(Trainer(kit.cfg)) as trainer:
+        # The good one runs in the process that the bad one then ends.
+        await ask(kit)
+        good = (await answers(kit, 1))[0]
+        assert isinstance(good, Fitted), good
+        deadline_ms = 1500 if how == "hang" else 60_000
+        await ask(kit, request_id="r2", detector="broken", deadline_ms=deadline_ms)
+        bad = (await answers(kit, 2))[1]
+        assert isinstance(bad, Failed), bad
+        assert bad.reason is reason, bad.text
+        await ask(kit, request_id="r3")  # and the next one works again
+        again = (await answers(kit, 3))[2]
+        counted = metric(trainer.metrics_url, "tocsin_fit_failures_total")
+    assert counted == {f'detector="broken",reason="{reason}"': 1.0}
+    assert isinstance(again, Fitted)
+    (shown,) = await artifacts.on_topic(kit.cfg)
+    assert shown.manifest.artifact_id == good.artifact_id == again.artifact_id
+
+
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [([5.0] * 600, Failure.CONSTANT), (WAVE[:50], Failure.TOO_LITTLE), ([], Failure.TOO_LITTLE)],
+)
+async def test_a_history_that_makes_no_model_is_named(
+    loop_kit: Kit, values: list[float], reason: Failure
+) -> None:
+    store_history(loop_kit.cfg, values)
+    async with process(Trainer(loop_kit.cfg)):
+        await ask(loop_kit)
+        (answer,) = await answers(loop_kit, 1)
+    assert isinstance(answer, Failed)
+    assert answer.reason is reason, answer.text
+    assert await artifacts.on_topic(loop_kit.cfg) == []
+
+
+async def test_a_killed_trainer_loses_no_request(loop_kit: Kit, broken_path: Path, tmp_path: Path) -> None:
+    marker, until = broken_path / "marker", broken_path / "until"
+    kit = broken(loop_kit, "hang", marker=str(marker), until=str(until))
+    store_history(kit.cfg, WAVE)
+    await topics.ensure(kit.cfg)
+    await ask(kit, detector="broken")
+    file = tmp_path / "tocsin.yaml"
+    file.write_text(yaml.safe_dump(msgspec.to_builtins(kit.cfg)))
+    with subprocess.Popen([sys.executable, "-m", "stream.cli", "trainer", "--config", str(file)]) as victim:  # noqa: ASYNC220
+        async with asyncio.timeout(DEADLINE_S):
+            while not marker.exists():  # noqa: ASYNC110  # another process makes it
+                await asyncio.sleep(0.05)
+        victim.kill()
+    until.touch()
+    async with process(Trainer(kit.cfg)):
+        (answer,) = await answers(kit, 1)
+    assert isinstance(answer, Fitted)
+    (shown,) = await artifacts.on_topic(kit.cfg)
+    assert shown.manifest.artifact_id == answer.artifact_id
+
+
+async def test_a_request_is_cancelled_while_it_runs(loop_kit: Kit, broken_path: Path) -> None:
+    marker = broken_path / "marker"
+    kit = broken(loop_kit, "hang", marker=str(marker), until=str(broken_path / "never"))
+    store_history(kit.cfg, WAVE)
+    async with process(Trainer(kit.cfg)):
+        await ask(kit, detector="broken")
+        async with asyncio.timeout(DEADLINE_S):
+            while not marker.exists():  # noqa: ASYNC110  # another process makes it
+                await asyncio.sleep(0.05)
+        await send(kit, Cancel(request_id="r1"))
+        (answer,) = await answers(kit, 1)
+    assert isinstance(answer, Failed)
+    assert answer.reason is Failure.CANCELLED
+
+
+async def test_a_person_adopts_a_candidate_and_goes_back(loop_kit: Kit) -> None:
+    kit = loop_kit
+    store_history(kit.cfg, WAVE)
+    async with process(Trainer(kit.cfg)):
+        await ask(kit, until_ms=START_MS + 400 * STEP_MS)
+        await ask(kit, request_id="r2", adopt=False)
+        old, new = await answers(kit, 2)
+    shown = {s.manifest.artifact_id: s.serving for s in await artifacts.on_topic(kit.cfg)}
+    assert shown == {old.artifact_id: True, new.artifact_id: False}
+    await artifacts.adopt(kit.cfg, new.artifact_id)
+    shown = {s.manifest.artifact_id: s.serving for s in await artifacts.on_topic(kit.cfg)}
+    assert shown == {new.artifact_id: True}
+    await artifacts.rollback(kit.cfg, "iforest", SERIES)
+    shown = {s.manifest.artifact_id: s.serving for s in await artifacts.on_topic(kit.cfg)}
+    assert shown[old.artifact_id]
