@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -129,6 +129,28 @@ def nab_numbers(judged: Sequence[Judged]) -> dict[str, Any]:
             "family_left_out": ev.leave_one_family_out(swept).score if len(swept) > 1 else np.nan,
         }
     return found
+
+
+def nab_by_budget(found: Mapping[float, Sequence[Judged]]) -> dict[str, Any]:
+    """The best alert budget, and the score when each family's budget is chosen on the others.
+
+    It sweeps what a person would turn: unlike a sweep of the scores of alerts that were sent, it reaches
+    below the shipped threshold.
+    """
+    said: dict[str, Any] = {}
+    for profile in PROFILES:
+        tallies = [
+            {name: [_tally(e, profile, swept=False) for e in some] for name, some in families(judged).items()}
+            for judged in found.values()
+        ]
+        scores = [ev.at_threshold([t for ts in each.values() for t in ts], 1.0).score for each in tallies]
+        top = int(np.argmax(scores))
+        said[profile.name] = {
+            "best": scores[top],
+            "best_budget": list(found)[top],
+            "family_left_out": ev.choice_left_out(tallies, 1.0).score if len(tallies[0]) > 1 else np.nan,
+        }
+    return said
 
 
 def _tally(each: Judged, profile: ev.NabProfile, *, swept: bool) -> ev.NabTally:

@@ -26,13 +26,14 @@ from bench.judged import (
     families,
     halves,
     judge,
+    nab_by_budget,
     nab_numbers,
     numbers,
     tocsin,
 )
 from schemas import config
 
-BUDGETS: Final = (0.02, 0.05, 0.1, 0.3)
+BUDGETS: Final = (0.02, 0.05, 0.1, 0.2, 0.3)
 TOCSIN: Final = "tocsin"
 Corpus = dict[str, list[LabelledSeries]]
 
@@ -40,6 +41,7 @@ Corpus = dict[str, list[LabelledSeries]]
 def measure(corpus: Corpus, unlabelled: Corpus, cfg: config.Engine, river_rows: int) -> dict[str, Any]:
     """All numbers, as they are printed with ``--json``."""
     tocsin(cfg)(clean.unlabelled("", "", "warm-up", np.arange(400.0) % 7))  # compiling is not what it costs
+    at_budget: dict[float, list[Judged]] = {}
     ours = {name: _told(TOCSIN, name, tocsin(cfg), series) for name, series in corpus.items()}
     return {
         "alert_budget": cfg.alert_budget,
@@ -54,7 +56,8 @@ def measure(corpus: Corpus, unlabelled: Corpus, cfg: config.Engine, river_rows: 
             for name, judged in ours.items()
         },
         "baselines": list(_baselines(corpus, ours, river_rows)),
-        "budgets": [_budget(cfg, budget, corpus, unlabelled) for budget in BUDGETS],
+        "budgets": [_budget(cfg, budget, corpus, unlabelled, at_budget) for budget in BUDGETS],
+        "nab_by_budget": nab_by_budget(at_budget) if "nab" in corpus else {},
     }
 
 
@@ -100,14 +103,21 @@ def subset(series: Sequence[LabelledSeries], rows: int) -> list[LabelledSeries]:
     return [series[(2 * i + 1) * len(series) // (2 * count)] for i in range(count)]
 
 
-def _budget(cfg: config.Engine, budget: float, corpus: Corpus, unlabelled: Corpus) -> dict[str, Any]:
-    """The same configuration at another alert budget: what it costs and what it finds."""
+def _budget(
+    cfg: config.Engine, budget: float, corpus: Corpus, unlabelled: Corpus, nab: dict[float, list[Judged]]
+) -> dict[str, Any]:
+    """The same configuration at another alert budget: what it costs and what it finds.
+
+    Keeps what was said of `nab`, for `nab_by_budget`.
+    """
     method = tocsin(msgspec.structs.replace(cfg, alert_budget=budget))
     found: dict[str, Any] = {"budget": budget, "clean": {}, "quality": {}}
     for name, series in (corpus | unlabelled).items():
         judged = _told(f"budget {budget}", name, method, series)
         rate, days = clean_rate(judged)
         found["clean"][name] = {"alerts_per_day": rate, "times_budget": rate / budget, "days": days}
+        if name == "nab":
+            nab[budget] = judged
         if name in corpus:
             found["quality"][name] = _family(name, judged)
         else:

@@ -13,6 +13,7 @@ from detectors.evaluation.nab import (
     NabTally,
     at_threshold,
     best,
+    choice_left_out,
     leave_one_family_out,
     tally,
 )
@@ -37,6 +38,7 @@ __all__ = [
     "SegmentCounts",
     "at_threshold",
     "best",
+    "choice_left_out",
     "compare_segments",
     "detection_delays",
     "leave_one_family_out",

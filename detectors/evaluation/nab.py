@@ -150,6 +150,23 @@ def leave_one_family_out(families: Mapping[str, Sequence[NabTally]]) -> NabScore
     return NabScore(100.0 * raw / _span(everything), np.nan)
 
 
+def choice_left_out(choices: Sequence[Mapping[str, Sequence[NabTally]]], threshold: float) -> NabScore:
+    """Score each family at the choice (say, a setting of a detector) that is best on the other families.
+
+    Every choice holds the same families, judged at the same threshold.
+    """
+    raw, kept = 0.0, []
+    for name in choices[0]:
+        gains = [
+            sum(t.raw_at(threshold) for other, ts in families.items() if other != name for t in ts)
+            for families in choices
+        ]
+        chosen = choices[int(np.argmax(gains))][name]
+        kept += list(chosen)
+        raw += sum(t.raw_at(threshold) for t in chosen)
+    return NabScore(100.0 * raw / _span(kept), threshold)
+
+
 def _span(tallies: Sequence[NabTally]) -> float:
     """Distance from the silent detector (fn per window) to the perfect one (tp per window)."""
     return float(sum(t.windows * (t.profile.tp + t.profile.fn) for t in tallies)) or np.nan

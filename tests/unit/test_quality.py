@@ -64,6 +64,18 @@ def test_nab_counts_from_the_row_that_told_and_the_sweep_drops_weak_alerts():
     assert found["shipped"] < 100.0
 
 
+def test_the_budget_of_a_family_is_chosen_on_the_others():
+    """The loud budget is right for one family and wrong for the other, so each gets the other's."""
+    a, b = series("a", "x"), series("b", "y")
+    hit, wrong = said(1440, Episode(895, 896, 895, 2.0)), said(1440, Episode(500, 501, 500, 2.0))
+    quiet = [Judged(a, said(1440), 0.0), Judged(b, hit, 0.0)]
+    loud = [Judged(a, hit, 0.0), Judged(b, wrong, 0.0)]
+    found = judged.nab_by_budget({0.1: quiet, 0.3: loud})["standard"]
+    assert found["best"] == pytest.approx(50.0)
+    assert found["best_budget"] == 0.1
+    assert found["family_left_out"] < 0
+
+
 def test_the_halves_share_no_series_and_hold_all():
     ordered = [Judged(series(name), said(1440), 0.0) for name in "dbcae"]
     split = halves(ordered)
