@@ -104,7 +104,8 @@ def test_prometheus_scrapes_the_ports_of_the_services() -> None:
         for entry in job.get("dns_sd_configs", [])
     }
     ports = CONTAINER.metrics
-    assert found == {"worker": ports.worker_port, "sink": ports.sink_port, "notify": ports.notify_port}
+    names = ("worker", "sink", "notify", "coordinator", "trainer")
+    assert found == {name: getattr(ports, f"{name}_port") for name in names}
 
 
 def test_users_of_clickhouse_get_their_passwords_from_its_environment() -> None:
