@@ -8,15 +8,13 @@ change in this file only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-from detectors.protocol import F64, I64, Bools, Scores, State
-from detectors.rows import Rows
+from detectors.protocol import F64, I64, Bools, Scores
+from detectors.row_detector import RowDetector
 
 ROW: Final = np.dtype(
     [
@@ -47,7 +45,7 @@ _BAND = 6.0  # spreads on either side of the expected value
 _HOUR_MS = 3_600_000
 
 
-class Large:
+class Large(RowDetector):
     """Large deviations, learned robustly; about 0.1 us a sample and 190 bytes a series.
 
     Parameters: ``warm_up`` (samples before it is ready, 24: a day of hourly data).
@@ -56,46 +54,14 @@ class Large:
     name: ClassVar[str] = "large"
     version: ClassVar[int] = 1
     tail: ClassVar[str] = "two_tails"
-
-    def __init__(self, warm_up: int, rows: Rows | None = None) -> None:
-        self._warm_up = warm_up
-        self._rows = rows or Rows(ROW)
-
-    @classmethod
-    def create(cls, params: Mapping[str, Any], seed: int) -> Self:
-        del seed  # nothing here is random
-        return cls(_warm_up(params))
-
-    @classmethod
-    def restore(cls, params: Mapping[str, Any], seed: int, state: Mapping[str, NDArray[Any]]) -> Self:
-        del seed
-        rows = Rows(ROW)
-        rows.load(state["rows"])
-        return cls(_warm_up(params), rows)
-
-    def reserve(self, slots: int) -> None:
-        self._rows.reserve(slots)
+    record: ClassVar[np.dtype[Any]] = ROW
+    default_warm_up: ClassVar[int | None] = 24
 
     def step(self, slots: I64, ts_ms: I64, values: F64, learn: Bools) -> Scores:
         said = np.empty((4, len(slots)), np.float32)
         ready = np.empty(len(slots), np.bool_)
         _step(self._rows.array, self._warm_up, slots, ts_ms, values, learn, said, ready)
         return Scores(said[0], said[1], said[2], said[3], ready)
-
-    def evict(self, slots: I64) -> None:
-        self._rows.evict(slots)
-
-    def snapshot(self) -> State:
-        return {"rows": self._rows.snapshot()}
-
-
-def _warm_up(params: Mapping[str, Any]) -> int:
-    if unknown := set(params) - {"warm_up"}:
-        raise ValueError(f"large has no parameter {min(unknown)!r}; it has warm_up")
-    warm_up = params.get("warm_up", 24)
-    if not isinstance(warm_up, int) or not 8 <= warm_up <= 100_000:
-        raise ValueError(f"large: warm_up is a whole number from 8 to 100000, not {warm_up!r}")
-    return warm_up
 
 
 @njit(cache=True, nogil=True, inline="always")

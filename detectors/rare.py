@@ -8,15 +8,13 @@ All helpers of the loop stand in this file because numba's cache notices a chang
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-from detectors.protocol import F64, I64, Bools, Hint, Scores, State
-from detectors.rows import Rows
+from detectors.protocol import F64, I64, Bools, Hint, Scores
+from detectors.row_detector import RowDetector
 
 _RING = 160  # newest samples: the longest feature takes 100, the bins are laid out on the first 150
 _WARM_UP = 150
@@ -58,7 +56,7 @@ _SCALE = 0.002
 _HOUR_MS = 3_600_000
 
 
-class Rare:
+class Rare(RowDetector):
     """Rare windows; about 0.7 us a sample and 1.5 KB a series, of which 640 bytes are a window.
 
     It has no parameters, and no band.
@@ -67,26 +65,7 @@ class Rare:
     name: ClassVar[str] = "rare"
     version: ClassVar[int] = 2
     tail: ClassVar[str] = "clusters"
-
-    def __init__(self, rows: Rows | None = None) -> None:
-        self._rows = rows or Rows(ROW)
-
-    @classmethod
-    def create(cls, params: Mapping[str, Any], seed: int) -> Self:
-        del seed  # nothing here is random
-        if params:
-            raise ValueError(f"rare has no parameter {min(params)!r}")
-        return cls()
-
-    @classmethod
-    def restore(cls, params: Mapping[str, Any], seed: int, state: Mapping[str, NDArray[Any]]) -> Self:
-        cls.create(params, seed)  # refuses unknown parameters
-        rows = Rows(ROW)
-        rows.load(state["rows"])
-        return cls(rows)
-
-    def reserve(self, slots: int) -> None:
-        self._rows.reserve(slots)
+    record: ClassVar[np.dtype[Any]] = ROW
 
     def step(self, slots: I64, ts_ms: I64, values: F64, learn: Bools) -> Scores:
         surprise = np.empty(len(slots), np.float32)
@@ -95,12 +74,6 @@ class Rare:
         _step(self._rows.array, slots, ts_ms, values, learn, surprise, ready, hint)
         nothing = np.full(len(slots), np.nan, np.float32)
         return Scores(surprise, nothing, nothing.copy(), nothing.copy(), ready, hint)
-
-    def evict(self, slots: I64) -> None:
-        self._rows.evict(slots)
-
-    def snapshot(self) -> State:
-        return {"rows": self._rows.snapshot()}
 
 
 @njit(cache=True, nogil=True, inline="always")

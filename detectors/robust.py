@@ -14,15 +14,13 @@ notices a change in this file only.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Self
+from typing import Any, ClassVar, Final
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-from detectors.protocol import F64, I64, Bools, Scores, State
-from detectors.rows import Rows
+from detectors.protocol import F64, I64, Bools, Scores
+from detectors.row_detector import RowDetector
 
 ROW: Final = np.dtype(
     [
@@ -65,7 +63,7 @@ _WEEK_MEMORY = 4.0
 _WEEK_START = 3 * 24 * _HOUR_MS  # 1970-01-01 was a Thursday: the week begins on Monday
 
 
-class Robust:
+class Robust(RowDetector):
     """Robust distances with clipped learning; about 0.1 us a sample and 740 bytes a series.
 
     Parameters: ``warm_up`` (samples before it is ready, 32).
@@ -73,25 +71,8 @@ class Robust:
 
     name: ClassVar[str] = "robust"
     version: ClassVar[int] = 2
-
-    def __init__(self, warm_up: int, rows: Rows | None = None) -> None:
-        self._warm_up = warm_up
-        self._rows = rows or Rows(ROW)
-
-    @classmethod
-    def create(cls, params: Mapping[str, Any], seed: int) -> Self:
-        del seed  # nothing here is random
-        return cls(_warm_up(params))
-
-    @classmethod
-    def restore(cls, params: Mapping[str, Any], seed: int, state: Mapping[str, NDArray[Any]]) -> Self:
-        del seed
-        rows = Rows(ROW)
-        rows.load(state["rows"])
-        return cls(_warm_up(params), rows)
-
-    def reserve(self, slots: int) -> None:
-        self._rows.reserve(slots)
+    record: ClassVar[np.dtype[Any]] = ROW
+    default_warm_up: ClassVar[int | None] = 32
 
     def step(self, slots: I64, ts_ms: I64, values: F64, learn: Bools) -> Scores:
         said = np.empty((4, len(slots)), np.float32)
@@ -100,21 +81,6 @@ class Robust:
         lines = rows.view(np.uint8).reshape(len(rows), rows.itemsize)
         _step(rows, lines, self._warm_up, slots, ts_ms, values, learn, said, ready)
         return Scores(said[0], said[1], said[2], said[3], ready)
-
-    def evict(self, slots: I64) -> None:
-        self._rows.evict(slots)
-
-    def snapshot(self) -> State:
-        return {"rows": self._rows.snapshot()}
-
-
-def _warm_up(params: Mapping[str, Any]) -> int:
-    if unknown := set(params) - {"warm_up"}:
-        raise ValueError(f"robust has no parameter {min(unknown)!r}; it has warm_up")
-    warm_up = params.get("warm_up", 32)
-    if not isinstance(warm_up, int) or not 8 <= warm_up <= 100_000:
-        raise ValueError(f"robust: warm_up is a whole number from 8 to 100000, not {warm_up!r}")
-    return warm_up
 
 
 @njit(cache=True, nogil=True, inline="always")
