@@ -80,7 +80,7 @@ _HEARD = 0.5  # a detector with a lower score gives no hint
 
 
 class Episodes:
-    """The state machine of each series; 88 bytes a series and 4 a detector.
+    """The state machine of each series; 104 bytes a series and 4 a detector.
 
     Opens at a score of 1.0 that exceeds what the last alert left in memory, which fades in event time by
     e-fold a day: what repeats is told once. Quiet below 0.85; closes after ``close_after`` quiet samples in

@@ -25,7 +25,7 @@ TWO: Final = np.dtype(
         ("excesses", "f4", (2,)),  # how many excesses that stands for, bounded
     ]
 )
-ONE: Final = np.dtype(
+CLUSTER: Final = np.dtype(
     [
         ("samples", "f4"),  # and clusters among them, bounded
         ("clusters", "f4"),
@@ -155,7 +155,7 @@ class TwoTails(Tail):
 class Clusters(Tail):
     """Scores of rare evidence, 20 bytes a series: how often it comes in clusters, and how high they go."""
 
-    record = ONE
+    record = CLUSTER
     kernel = staticmethod(_cluster_scores)
 
 
