@@ -209,7 +209,7 @@ class ClickHouse(Section, frozen=True):
     telemetry_ttl_days: Annotated[
         Positive, Meta(description="Days that samples are kept after they came, however old they are.")
     ] = 90
-    anomalies_ttl_days: Annotated[Positive, Meta(description="The same for anomalies.")] = 730
+    anomalies_ttl_days: Annotated[Positive, Meta(description="The same for anomalies and incidents.")] = 730
 
 
 class Sink(Section, frozen=True):

@@ -89,7 +89,8 @@ def apply(client: Client, cfg: config.ClickHouse, files: list[Migration] | None 
     for file in pending:
         _run(client, file)
     _set_ttl(client, "telemetry", cfg.telemetry_ttl_days)
-    _set_ttl(client, "anomalies", cfg.anomalies_ttl_days)
+    for table in ("anomalies", "incidents"):
+        _set_ttl(client, table, cfg.anomalies_ttl_days)
     return [file.name for file in pending]
 
 

@@ -34,6 +34,12 @@ def test_the_queries_of_the_page_run(clickhouse: Any) -> None:
         "[('large', 1, 1.5, '')]",
         {"s": series},
     )
+    client.command(
+        "INSERT INTO incidents (incident_id, revision, status, started, detected, members) "
+        "SELECT 'I', 1, 'open', now(), now(), [('a', {s:String}, 'web_response', 'spike', 'warning', "
+        "'above', 1.5, 9, 5, 4, 6, now(), NULL, 'why')]",
+        {"s": series},
+    )
     queries = re.findall(r"```sql\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     assert len(queries) >= 6
     empty = [query for query in queries if not client.rows(query)]
