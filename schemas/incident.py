@@ -8,7 +8,7 @@ from schemas.event import Direction, Kind, Severity, Status
 
 
 class Member(msgspec.Struct, frozen=True, kw_only=True):
-    """An anomaly of an incident in the revision that was seen last; fields as in `schemas.event.AnomalyEvent`.
+    """An anomaly of an incident as it was told last; fields as in `schemas.event.AnomalyEvent`.
 
     ``ended_ms`` is null while it is open. ``peak_score`` is 1.0 at the alert threshold.
     """
