@@ -13,6 +13,7 @@ import yaml
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from detectors import registry
 from schemas import config
 from stream import config as loader
 from stream import demo_report as report
@@ -29,8 +30,35 @@ TELEMETRY: Final = Path(__file__).resolve().parents[1] / "examples" / "redlab" /
 LABELS: Final = {"service": "redlab"}
 
 DEFAULT_KAFKA_PORT: Final = 9092
-PARTITIONS: Final = 4
-"""Of the telemetry topic: there are four series."""
+SERIES: Final = 4
+PARTITIONS: Final = SERIES
+"""Of the telemetry topic."""
+
+DAY_MS: Final = 86_400_000
+
+MODELS: Final = [
+    config.RefreshRule(
+        detector="iforest",
+        match="*",
+        min_history_ms=10 * DAY_MS,
+        history_ms=10 * DAY_MS,
+        refresh_every_ms=20 * DAY_MS,
+        on_drift=False,
+        deadline_ms=60_000,
+    )
+]
+"""What is fitted on the way: after ten days of the month, so that the rest is scored with it."""
+
+PARAMS: Final = {"iforest": {"n_estimators": 50}}
+WEIGHT: Final = 0.2
+"""Of a model, beside the default detectors with 1."""
+
+PAUSE_AFTER: Final = 0.5
+"""Share of the month after which the replay waits for the models: it passes so fast
+that it would be over before the first fit."""
+
+MODELS_TIMEOUT_S: Final = 40.0
+"""For those fits; the replay goes on without what is not there by then."""
 
 STALL_S: Final = 60.0
 """Without any progress for this long the demo has failed; the first start compiles kernels meanwhile."""
@@ -98,6 +126,7 @@ def run(folder: Path, overrides: list[str], *, stay: bool, as_json: bool, promet
 def _configure(folder: Path, overrides: list[str]) -> tuple[config.Config, Path]:
     """The configuration, written down for the children and for further commands of the reader."""
     defaults = config.Config()
+    models = [rule for rule in MODELS if rule.detector in registry.names()]
     chosen = {
         "kafka": {"bootstrap_servers": f"{LOOPBACK}:{_port(DEFAULT_KAFKA_PORT)}"},
         "inputs": [{"topic": defaults.inputs[0].topic, "partitions": PARTITIONS}],
@@ -105,7 +134,12 @@ def _configure(folder: Path, overrides: list[str]) -> tuple[config.Config, Path]
         "metrics": {
             "worker_port": _port(defaults.metrics.worker_port),
             "sink_port": _port(defaults.metrics.sink_port),
+            "coordinator_port": _port(defaults.metrics.coordinator_port),
+            "trainer_port": _port(defaults.metrics.trainer_port),
         },
+        "engine": {"detectors": _detectors(defaults, models)},
+        "refresh": {"rules": [msgspec.to_builtins(rule) for rule in models], "check_every_ms": 200},
+        "snapshots": {"url": str(folder.resolve() / "snapshots")},
     }
     cfg = loader.parse(yaml.safe_dump(chosen), overrides)
     differing = _difference(msgspec.to_builtins(cfg), msgspec.to_builtins(defaults))
@@ -113,6 +147,15 @@ def _configure(folder: Path, overrides: list[str]) -> tuple[config.Config, Path]
     file = folder / "tocsin.yaml"
     file.write_text(f"# Written by `tocsin demo`: what differs from the defaults.\n{text}", encoding="utf-8")
     return cfg, file
+
+
+def _detectors(defaults: config.Config, models: list[config.RefreshRule]) -> list[Any]:
+    """The default ones, and the models beside them."""
+    added = [
+        config.DetectorConfig(name=rule.detector, params=PARAMS.get(rule.detector, {}), weight=WEIGHT)
+        for rule in models
+    ]
+    return [msgspec.to_builtins(each) for each in [*defaults.engine.detectors, *added]]
 
 
 def _port(wanted: int) -> int:
@@ -152,8 +195,8 @@ async def _replay(stack: Stack, console: Console) -> Result:
     samples = sum(len(chunk.ts_ms) for chunk in chunks if not isinstance(chunk, Lines))
     began = time.monotonic()
     with _bars(console) as bars:
-        await _follow(stack, chunks, samples, bars)
-    seconds = time.monotonic() - began
+        waited_s = await _follow(stack, chunks, samples, bars)
+    seconds = time.monotonic() - began - waited_s
     store, url = stack.cfg.clickhouse, stack.services[0].metrics_url
     scored = int(observe.total(url, "tocsin_samples_total"))
     on_topic = [told async for told in tail.read(stack.cfg, last=None, follow=False)]
@@ -176,17 +219,27 @@ def _bars(console: Console) -> Progress:
     )
 
 
-async def _follow(stack: Stack, chunks: list[Chunk], samples: int, bars: Progress) -> None:
+async def _follow(stack: Stack, chunks: list[Chunk], samples: int, bars: Progress) -> float:
+    """Returns the seconds that the replay waited for models."""
     names = ("sent to Kafka", "scored by the worker", "stored in ClickHouse")
     tasks = [bars.add_task(name, total=samples, note="") for name in names]
-    sent = 0
+    sent = before = 0
+    waited_s = 0.0
 
     def tell(so_far: Sent) -> None:
         nonlocal sent
-        sent = so_far.samples + so_far.gaps
+        sent = before + so_far.samples + so_far.gaps
 
-    topic = stack.cfg.inputs[0].topic
-    producing = asyncio.create_task(produce(stack.cfg.kafka, topic, chunks, progress=tell))
+    async def send() -> None:
+        nonlocal before, waited_s
+        topic, half = stack.cfg.inputs[0].topic, int(len(chunks) * PAUSE_AFTER)
+        await produce(stack.cfg.kafka, topic, chunks[:half], progress=tell)
+        before, began = sent, time.monotonic()
+        await _models(stack, before)
+        waited_s = time.monotonic() - began
+        await produce(stack.cfg.kafka, topic, chunks[half:], progress=tell)
+
+    producing = asyncio.create_task(send())
     try:
         seen, deadline = Progressed(), time.monotonic() + STALL_S
         while not (producing.done() and seen.done(samples)):
@@ -202,16 +255,31 @@ async def _follow(stack: Stack, chunks: list[Chunk], samples: int, bars: Progres
             await asyncio.sleep(_LOOK_EVERY_S)
     finally:
         producing.cancel()
+    return waited_s
+
+
+async def _models(stack: Stack, sent: int) -> None:
+    """Wait until what was sent is scored, and until each series has its models."""
+    urls = {service.child.name: service.metrics_url for service in stack.services}
+    if "trainer" not in urls:
+        return
+    wanted, deadline = SERIES * len(stack.cfg.refresh.rules), time.monotonic() + MODELS_TIMEOUT_S
+    while time.monotonic() < deadline:
+        fitted = await asyncio.to_thread(observe.total, urls["trainer"], "tocsin_fits_total")
+        if fitted >= wanted and await asyncio.to_thread(_scored, urls["worker"]) >= sent:
+            return
+        await asyncio.sleep(_LOOK_EVERY_S)
+
+
+def _scored(url: str) -> int:
+    return int(observe.total(url, "tocsin_samples_total") + observe.total(url, "tocsin_dead_letters_total"))
 
 
 def _look(stack: Stack, sent: int) -> Progressed:
-    worker, sink = (service.metrics_url for service in stack.services)
-    scored = observe.total(worker, "tocsin_samples_total") + observe.total(
-        worker, "tocsin_dead_letters_total"
-    )
+    worker, sink = (service.metrics_url for service in stack.services[:2])
     return Progressed(
         sent,
-        int(scored),
+        _scored(worker),
         int(observe.total(worker, "tocsin_anomaly_events_total")),
         int(observe.total(sink, "tocsin_sink_rows_total", 'table="telemetry"')),
         int(observe.total(sink, "tocsin_sink_rows_total", 'table="anomalies"')),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -11,7 +13,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from stream import observe
+from stream import artifacts, observe
 
 if TYPE_CHECKING:
     from stream.demo import Result
@@ -28,6 +30,11 @@ FROM (SELECT * FROM anomalies FINAL ORDER BY score DESC LIMIT 1 BY anomaly_id)
 ORDER BY peak_score DESC LIMIT {limit}
 """
 
+_SPOKE: Final = """
+SELECT d.artifact AS artifact, toUInt32(uniqExact(anomaly_id)) AS n
+FROM anomalies FINAL ARRAY JOIN detectors AS d WHERE d.artifact != '' GROUP BY artifact
+"""
+
 _COLORS: Final = {"info": "cyan", "warning": "yellow", "critical": "red"}
 
 
@@ -40,7 +47,35 @@ def show(console: Console, stack: Stack, file: Path, result: Result) -> None:
         f"{result.anomalies} anomalies, in {result.seconds:.1f} s: "
         f"[bold]{result.samples_per_s:,.0f} samples a second[/bold] from file to database.\n"
     )
+    if stack.cfg.refresh.rules:
+        _models(console, stack)
     _further(console, stack, file)
+
+
+def _models(console: Console, stack: Stack) -> None:
+    """What the refresh has changed: the models, their reports, and the anomalies that they spoke for."""
+    shown = asyncio.run(artifacts.on_topic(stack.cfg))
+    spoke = observe.query(stack.cfg.clickhouse, _SPOKE)
+    table = Table(
+        title="Models fitted on the way, and how many anomalies they spoke for",
+        title_justify="left",
+        title_style="bold",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+    )
+    for name in ("model", "series", "trained to (UTC)", "spoke for"):
+        table.add_column(name, no_wrap=True)
+    for each in sorted(shown, key=lambda s: s.manifest.key):
+        manifest = each.manifest
+        count = next((row["n"] for row in spoke if row["artifact"] == manifest.artifact_id), 0)
+        trained = datetime.fromtimestamp(manifest.trained_to_ms / 1000, UTC).strftime("%m-%d %H:%M")
+        table.add_row(manifest.detector, manifest.series.partition("{")[0], trained, str(count))
+    console.print(table)
+    url = stack.services[0].metrics_url
+    adopted = int(observe.total(url, "tocsin_artifacts_adopted_total"))
+    console.print(
+        f"{len(shown)} models serve, {adopted} were adopted; {_program()} artifacts list shows their reports.\n"
+    )
 
 
 def _table(found: list[dict[str, Any]], anomalies: int) -> Table:

@@ -66,6 +66,10 @@ class FitProcess:
             if (used := _resident_bytes(pid)) > self._limit_bytes:
                 return NotDone(Failure.MEMORY, f"the fit used {used} bytes, its limit is {self._limit_bytes}")
 
+    async def start(self) -> None:
+        """Start the child before its first job: loading takes seconds."""
+        await self._started()
+
     async def stop(self) -> None:
         """End the child, whatever it does."""
         process, self._process = self._process, None

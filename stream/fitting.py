@@ -75,6 +75,7 @@ def _work(job: Job) -> Outcome:
     asked, cfg = job.request, job.cfg
     client = Client.connect(cfg.clickhouse)
     try:
+        training.arrived(client, asked.series, asked.until_ms)
         history = training.read(client, asked.series, asked.from_ms, asked.until_ms)
         labelled = training.labelled(client, asked.series, asked.from_ms, asked.until_ms)
         unlearned = training.unlearned(client, asked.series, asked.from_ms, asked.until_ms)

@@ -79,6 +79,7 @@ class Trainer:
         )
         kafka.subscribe(self._client, [self._cfg.topics.requests.name], self._revoked)
         try:
+            await asyncio.gather(*(process.start() for process in self._processes))
             await self._producer.start()
             await self._client.start()
             self.metrics_url = endpoint.url

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
+from typing import Final
 
 import numpy as np
 
@@ -12,6 +14,12 @@ from schemas.series import Series
 from stream import history
 from stream.clickhouse import Client
 
+SETTLED_S: Final = 2.0
+"""Without a new sample for this long, what is there is all. Shorter than a sink's batch interval and a model
+lacks its newest history; longer delays the fits of series that have gone silent."""
+
+LOOK_EVERY_S: Final = 0.2
+
 Spans = Sequence[tuple[int, int]]
 """Stretches of time, first and last millisecond, both inside."""
 
@@ -20,6 +28,21 @@ def read(client: Client, series: str, from_ms: int, until_ms: int) -> History:
     """Samples with ``from_ms <= ts < until_ms``, one channel."""
     found = history.read(client, [series], from_ms, until_ms)[series]
     return History(found.ts_ms.astype(np.int64), found.values.astype(np.float64).reshape(-1, 1))
+
+
+def arrived(client: Client, series: str, until_ms: int) -> None:
+    """Wait for the sink: until the sample before ``until_ms`` is stored, or no more of them come."""
+    newest, since = -1, time.monotonic()
+    while newest < until_ms - 1 and time.monotonic() - since < SETTLED_S:
+        ((stored,),) = client.rows(
+            "SELECT toUnixTimestamp64Milli(max(ts)) FROM telemetry WHERE series_id = {id:UInt64} "
+            "AND ts < fromUnixTimestamp64Milli({until:Int64}, 'UTC')",
+            {"id": history.series_id(series), "until": until_ms},
+        )
+        if stored > newest:
+            newest, since = stored, time.monotonic()
+        if newest < until_ms - 1:
+            time.sleep(LOOK_EVERY_S)
 
 
 def without(found: History, spans: Spans) -> History:

@@ -1,4 +1,4 @@
-"""`tocsin up`: Kafka, ClickHouse, worker and sink as child processes of one terminal."""
+"""`tocsin up`: Kafka, ClickHouse and our processes as children of one terminal."""
 
 from __future__ import annotations
 
@@ -35,13 +35,15 @@ RESTART_PAUSE_S: Final = (1.0, 2.0, 5.0, 15.0)
 STEADY_S: Final = 60.0
 """A process that ran this long counts as well again."""
 
+OURS: Final = ("worker", "sink", "coordinator", "trainer")
+
 _LOCAL_HOSTS: Final = frozenset({"localhost", LOOPBACK})
 _WATCH_S: Final = 0.3
 _PROBE_TIMEOUT_S: Final = 2.0
 
 
 class Service:
-    """`tocsin worker` or `tocsin sink` as a child process; ready when its metrics are served."""
+    """A command of `tocsin` as a child process; ready when its metrics are served."""
 
     def __init__(self, name: str, folder: Path, options: Sequence[str], metrics_url: str) -> None:
         self.child = Child(name, folder)
@@ -96,10 +98,14 @@ class Stack:
             if clickhouse and with_store
             else None
         )
-        host, ports = cfg.metrics.host, {"worker": cfg.metrics.worker_port, "sink": cfg.metrics.sink_port}
+        ports = {"worker": cfg.metrics.worker_port}
+        if with_store:
+            ports["sink"] = cfg.metrics.sink_port
+        if with_store and cfg.refresh.rules:
+            ports |= {"coordinator": cfg.metrics.coordinator_port, "trainer": cfg.metrics.trainer_port}
         self.services = [
-            Service(name, folder, options, f"http://{host}:{ports[name]}/metrics")
-            for name in ("worker", *(["sink"] if with_store else []))
+            Service(name, folder, options, f"http://{cfg.metrics.host}:{port}/metrics")
+            for name, port in ports.items()
         ]
 
     def start(self, say: Callable[[str], None]) -> None:
@@ -109,7 +115,7 @@ class Stack:
             self._together([part.start for part in (self.kafka, self.clickhouse) if part is not None])
             say("topics are created")
             asyncio.run(topics.ensure(self.cfg))
-            say("worker and sink start")
+            say(f"{', '.join(service.child.name for service in self.services)} start")
             self._together([service.start for service in self.services])
         except BaseException:
             self.stop()
@@ -122,7 +128,7 @@ class Stack:
             self._together([part.stop for part in (self.kafka, self.clickhouse) if part is not None])
 
     def watch(self, say: Callable[[str], None]) -> None:
-        """Restart workers and sinks that end, until interrupted; raises when Kafka or ClickHouse ends."""
+        """Restart our processes that end, until interrupted; raises when Kafka or ClickHouse ends."""
         while True:
             for part in (self.kafka, self.clickhouse):
                 if part is not None and not part.child.alive:
@@ -167,7 +173,7 @@ def clear(folder: Path) -> None:
     Raises `AlreadyRunningError` when its parent is alive.
     """
     kafka, clickhouse = LocalKafka(folder / "kafka"), LocalClickHouse(folder / "clickhouse")
-    ours = [Child(name, folder) for name in ("worker", "sink", "prometheus", "alertmanager")]
+    ours = [Child(name, folder) for name in (*OURS, "prometheus", "alertmanager")]
     children = [*ours, kafka.child, clickhouse.child]
     try:
         for child in children:

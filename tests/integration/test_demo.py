@@ -17,6 +17,7 @@ from stream.local.process import start_time
 
 SERIES = 4
 ROWS = 43_272
+PROCESSES = 6
 FOLDER = Path(__file__).resolve().parents[2] / ".tocsin" / "tests" / f"demo-{os.getpid()}"
 COMMAND = [sys.executable, "-m", "stream.cli", "demo", "--state-dir", str(FOLDER)]
 
@@ -47,7 +48,7 @@ def test_the_demo_counts_what_is_in_the_parts_also_after_a_kill():
     assert killed.stdout is not None
     first = json.loads(killed.stdout.readline())
     orphans = children()
-    assert len(orphans) == 4
+    assert len(orphans) == PROCESSES
     killed.kill()
     killed.communicate()
     assert children() == orphans
@@ -68,7 +69,7 @@ def test_the_demo_counts_what_is_in_the_parts_also_after_a_kill():
 @pytest.mark.parametrize("sign", [signal.SIGINT, signal.SIGTERM])
 def test_an_interrupt_in_the_middle_stops_every_process(sign):
     demo = subprocess.Popen(COMMAND, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait_for(lambda: len(children()) == 4, demo)
+    wait_for(lambda: len(children()) == PROCESSES, demo)
     started = children()
     demo.send_signal(sign)
     out, err = demo.communicate(timeout=60)

@@ -1,0 +1,100 @@
+"""When a model is due, in event time."""
+
+import numpy as np
+
+from schemas import config
+from schemas.request import Failed, Failure, Fitted, Trigger
+from stream.timetable import Timetable
+
+HOUR = 3_600_000
+CFG = config.Refresh(
+    rules=[
+        config.RefreshRule(
+            detector="iforest", match='cpu{host=~"web.*"}', min_history_ms=HOUR, refresh_every_ms=10 * HOUR
+        )
+    ],
+    backoff_ms=HOUR,
+)
+SERIES = 'cpu{host="web1"}'
+
+
+def asked(table: Timetable, now_s: float = 0.0) -> list[Trigger]:
+    found = list(table.due(now_s))
+    for due in found:
+        table.asked(due, "r", now_s)
+    return [due.trigger for due in found]
+
+
+def fitted(trained_to_ms: int) -> Fitted:
+    return Fitted(
+        request_id="r",
+        detector="iforest",
+        series=SERIES,
+        artifact_id="a",
+        adopt=True,
+        trained_to_ms=trained_to_ms,
+        seconds=1.0,
+    )
+
+
+def failed() -> Failed:
+    return Failed(request_id="r", detector="iforest", series=SERIES, reason=Failure.RAISED, text="")
+
+
+def test_the_first_model_comes_with_enough_history_and_the_next_with_its_age():
+    table = Timetable(CFG)
+    table.saw(SERIES, 0, HOUR - 1)
+    assert asked(table) == []
+    table.saw(SERIES, 0, HOUR)
+    assert asked(table) == [Trigger.HISTORY]
+    assert asked(table) == []  # until it is answered
+    table.fitted(fitted(HOUR))
+    table.saw(SERIES, 0, 11 * HOUR - 1)
+    assert asked(table) == []
+    table.saw(SERIES, 0, 11 * HOUR)
+    assert asked(table) == [Trigger.AGE]
+
+
+def test_a_series_that_no_rule_matches_gets_nothing():
+    table = Timetable(CFG)
+    assert table.saw('cpu{host="db1"}', 0, 1000 * HOUR) is None
+    assert asked(table) == []
+
+
+def test_each_failure_doubles_the_pause():
+    table = Timetable(CFG)
+    table.saw(SERIES, 0, HOUR)
+    for hour, due in ((1, True), (2, True), (3, False), (4, True), (7, False), (8, True)):
+        table.saw(SERIES, 0, hour * HOUR)
+        assert asked(table) == ([Trigger.HISTORY] if due else []), hour
+        if due:
+            table.failed(failed())
+
+
+def test_an_answer_that_never_comes_is_asked_for_again():
+    table = Timetable(CFG)
+    table.saw(SERIES, 0, HOUR)
+    patience_s = 2 * CFG.rules[0].deadline_ms / 1000 + 60
+    assert asked(table, 0.0) == [Trigger.HISTORY]
+    assert asked(table, patience_s - 1) == []
+    assert asked(table, patience_s) == [Trigger.HISTORY]
+
+
+def test_a_drift_of_the_residual_asks_for_a_model_and_noise_does_not():
+    table = Timetable(CFG)
+    watched = table.saw(SERIES, 0, HOUR)
+    assert watched is not None
+    table.serves("iforest", SERIES, "a", HOUR)
+    noise = np.random.default_rng(1).normal(size=4000)
+    table.residuals(watched, noise[:2000])
+    assert asked(table) == []
+    table.residuals(watched, noise[2000:] + 2)
+    assert asked(table) == [Trigger.DRIFT]
+
+
+def test_a_person_asks_for_a_series():
+    table = Timetable(CFG)
+    table.saw(SERIES, 0, HOUR)
+    table.serves("iforest", SERIES, "a", HOUR)
+    table.wish(SERIES, Trigger.LABEL)
+    assert asked(table) == [Trigger.LABEL]
