@@ -28,6 +28,9 @@ KEPT: Final = 8
 """Artifacts of a series and detector in the store. A replay that reaches further back than this many
 refreshes begins anew instead; a rollback cannot go further either."""
 
+FETCH_WAIT_MS: Final = 10
+"""Three answers without messages end the reading of a partition, each after this long."""
+
 READ_TIMEOUT_S: Final = 60.0
 """For reading the topic to its end: gigabytes with many series. Too short fails `tocsin artifacts list`."""
 
@@ -127,7 +130,7 @@ def key(manifest: Manifest, *, serving: bool) -> bytes:
 
 async def on_topic(cfg: config.Config) -> list[Shown]:
     """The artifacts on the topic, serving ones and candidates."""
-    client = consumer(cfg.kafka)
+    client = consumer(cfg.kafka, fetch_max_wait_ms=FETCH_WAIT_MS)
     newest: dict[bytes, Shown] = {}
     async with asyncio.timeout(READ_TIMEOUT_S):
         await client.start()

@@ -234,9 +234,8 @@ async def _follow(stack: Stack, chunks: list[Chunk], samples: int, bars: Progres
         nonlocal before, waited_s
         topic, half = stack.cfg.inputs[0].topic, int(len(chunks) * PAUSE_AFTER)
         await produce(stack.cfg.kafka, topic, chunks[:half], progress=tell)
-        before, began = sent, time.monotonic()
-        await _models(stack, before)
-        waited_s = time.monotonic() - began
+        before = sent
+        waited_s = await _models(stack, before)
         await produce(stack.cfg.kafka, topic, chunks[half:], progress=tell)
 
     producing = asyncio.create_task(send())
@@ -258,17 +257,25 @@ async def _follow(stack: Stack, chunks: list[Chunk], samples: int, bars: Progres
     return waited_s
 
 
-async def _models(stack: Stack, sent: int) -> None:
-    """Wait until what was sent is scored, and until each series has its models."""
+async def _models(stack: Stack, sent: int) -> float:
+    """Wait until what was sent is stored, and until each series has its models.
+
+    Returns the seconds in which nothing else was left to do.
+    """
     urls = {service.child.name: service.metrics_url for service in stack.services}
     if "trainer" not in urls:
-        return
+        return 0.0
     wanted, deadline = SERIES * len(stack.cfg.refresh.rules), time.monotonic() + MODELS_TIMEOUT_S
+    idle_since: float | None = None
     while time.monotonic() < deadline:
+        now = await asyncio.to_thread(_look, stack, sent)
+        if idle_since is None and now.done(sent):
+            idle_since = time.monotonic()
         fitted = await asyncio.to_thread(observe.total, urls["trainer"], "tocsin_fits_total")
-        if fitted >= wanted and await asyncio.to_thread(_scored, urls["worker"]) >= sent:
-            return
+        if fitted >= wanted and idle_since is not None:
+            break
         await asyncio.sleep(_LOOK_EVERY_S)
+    return time.monotonic() - idle_since if idle_since is not None else 0.0
 
 
 def _scored(url: str) -> int:

@@ -74,7 +74,7 @@ def _models(console: Console, stack: Stack) -> None:
     url = stack.services[0].metrics_url
     adopted = int(observe.total(url, "tocsin_artifacts_adopted_total"))
     console.print(
-        f"{len(shown)} models serve, {adopted} were adopted; {_program()} artifacts list shows their reports.\n"
+        f"{len(shown)} models serve, {adopted} were adopted; their reports: `{_program()} artifacts list`.\n"
     )
 
 

@@ -112,7 +112,7 @@ def test_prometheus_and_alertmanager_are_fed_by_the_demo_and_end_with_it():
             return bool(found) and int(found[0]["value"][1]) == samples
 
         wait_for(scraped, demo)
-        assert len(children()) == 6
+        assert len(children()) == PROCESSES + 2
     finally:
         demo.send_signal(signal.SIGINT)
         demo.communicate(timeout=60)
