@@ -99,6 +99,21 @@ async def process(runner: Any) -> AsyncIterator[Any]:
         await asyncio.wait_for(task, DEADLINE_S)
 
 
+@asynccontextmanager
+async def killed_worker(kit: Kit, folder: Path) -> AsyncIterator[None]:
+    """A worker in a process of its own that ends by SIGKILL."""
+    file = folder / "worker.yaml"
+    file.write_text(yaml.safe_dump(msgspec.to_builtins(kit.cfg)))
+    command = [sys.executable, "-m", "stream.cli", "worker", "--config", str(file)]
+    victim = await asyncio.create_subprocess_exec(*command)
+    try:
+        yield
+        assert victim.returncode is None
+    finally:
+        victim.kill()
+        await victim.wait()
+
+
 async def answers(kit: Kit, enough: int) -> list[Any]:
     """The final answers, in order."""
     records = await kit.read(
@@ -143,7 +158,7 @@ async def test_a_model_is_fitted_by_the_timetable_adopted_at_a_journaled_offset_
 ) -> None:
     kit = loop_kit
     with_others = process(Coordinator(kit.cfg)), process(Trainer(kit.cfg)), process(SinkLoop(kit.cfg))
-    async with with_others[0], with_others[1], with_others[2], kit.worker():
+    async with with_others[0], with_others[1], with_others[2], killed_worker(kit, tmp_path):
         await kit.send(telemetry(0, 320))
         (first,) = await answers(kit, 1)
         assert isinstance(first, Fitted), first
