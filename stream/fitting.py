@@ -7,6 +7,7 @@ goes to standard error.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import hashlib
 import os
@@ -73,14 +74,15 @@ def work(job: Job) -> Outcome:
 
 def _work(job: Job) -> Outcome:
     asked, cfg = job.request, job.cfg
-    client = Client.connect(cfg.clickhouse)
-    try:
-        training.arrived(client, asked.series, asked.until_ms)
-        history = training.read(client, asked.series, asked.from_ms, asked.until_ms)
-        labelled = training.labelled(client, asked.series, asked.from_ms, asked.until_ms)
-        unlearned = training.unlearned(client, asked.series, asked.from_ms, asked.until_ms)
-    finally:
-        client.close()
+    with contextlib.closing(Client.connect(cfg.clickhouse)) as client:
+        return _fit(client, asked, cfg)
+
+
+def _fit(client: Client, asked: Refit, cfg: config.Config) -> Outcome:
+    training.arrived(client, asked.series, asked.until_ms)
+    history = training.read(client, asked.series, asked.from_ms, asked.until_ms)
+    labelled = training.labelled(client, asked.series, asked.from_ms, asked.until_ms)
+    unlearned = training.unlearned(client, asked.series, asked.from_ms, asked.until_ms)
     if not len(history.ts_ms):
         raise FitError("too_little_history", "there is no history in ClickHouse")
     settings = next(each for each in cfg.engine.detectors if each.name == asked.detector)
@@ -95,6 +97,7 @@ def _work(job: Job) -> Outcome:
     encoded = message.encode()
     if len(encoded) > MAX_MESSAGE_BYTES:
         return NotDone(Failure.TOO_LARGE, f"{len(encoded)} bytes, a message holds {MAX_MESSAGE_BYTES}")
+    training.store(client, message.manifest)
     return Done(encoded)
 
 

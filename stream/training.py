@@ -6,9 +6,11 @@ import time
 from collections.abc import Sequence
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from detectors.batch import History
+from schemas.artifact import Manifest
 from schemas.matcher import Matcher
 from schemas.series import Series
 from stream import history
@@ -89,6 +91,25 @@ def unlearned(client: Client, series: str, from_ms: int, until_ms: int) -> Spans
     )
     mine = Series.parse(series)
     return [(int(first), int(last)) for text, first, last in found if Matcher.parse(text).matches(mine)]
+
+
+def store(client: Client, manifest: Manifest) -> None:
+    """Keep a manifest for people; a second time changes nothing. Before the sink made the table, nowhere."""
+    if not _exists(client, "artifacts"):
+        return
+    row = msgspec.to_builtins(manifest)
+    row |= {name: msgspec.json.encode(row[name]).decode() for name in ("params", "report")}
+    client.command(
+        """
+        INSERT INTO artifacts (detector, series, trained_to, artifact_id, version, trained_from, sha256, size,
+                               params, report)
+        SELECT {detector:String}, {series:String}, fromUnixTimestamp64Milli({trained_to_ms:Int64}, 'UTC'),
+               {artifact_id:String}, {version:UInt32},
+               fromUnixTimestamp64Milli({trained_from_ms:Int64}, 'UTC'), {sha256:String}, {size:UInt64},
+               {params:String}, {report:String}
+        """,
+        row,
+    )
 
 
 def _exists(client: Client, table: str) -> bool:

@@ -21,7 +21,7 @@ import yaml
 from schemas import config
 from schemas.journal import Adopted
 from schemas.request import Answer, Cancel, Failed, Failure, Fitted, Refit, Request, Trigger
-from stream import artifacts, history, journal, migrations, topics
+from stream import artifacts, history, journal, migrations, topics, training
 from stream import kafka as clients
 from stream.clickhouse import Client
 from stream.coordinator import Coordinator
@@ -358,9 +358,39 @@ async def test_a_person_adopts_a_candidate_and_goes_back(loop_kit: Kit) -> None:
         old, new = await answers(kit, 2)
     shown = {s.manifest.artifact_id: s.serving for s in await artifacts.on_topic(kit.cfg)}
     assert shown == {old.artifact_id: True, new.artifact_id: False}
+    client = Client.connect(kit.cfg.clickhouse)
+    stored = client.rows("SELECT artifact_id FROM artifacts FINAL ORDER BY trained_to")
+    client.close()
+    assert [row[0] for row in stored] == [old.artifact_id, new.artifact_id]
     await artifacts.adopt(kit.cfg, new.artifact_id)
     shown = {s.manifest.artifact_id: s.serving for s in await artifacts.on_topic(kit.cfg)}
     assert shown == {new.artifact_id: True}
     await artifacts.rollback(kit.cfg, "iforest", SERIES)
     shown = {s.manifest.artifact_id: s.serving for s in await artifacts.on_topic(kit.cfg)}
     assert shown[old.artifact_id]
+
+
+def test_labelled_incidents_and_mutes_that_are_not_learned_are_left_out_of_the_history(loop_kit: Kit) -> None:
+    store_history(loop_kit.cfg, WAVE)
+    client = Client.connect(loop_kit.cfg.clickhouse)
+    at = "fromUnixTimestamp64Milli({:d}, 'UTC')".format
+    first, last = at(START_MS + 100 * STEP_MS), at(START_MS + 109 * STEP_MS)
+    client.command(
+        "INSERT INTO labels (anomaly_id, at, command_id, series, verdict, started, ended) VALUES "
+        f"('a', {first}, 'c1', '{SERIES}', 'true', {first}, {last}), "
+        f"('b', {first}, 'c2', '{SERIES}', 'false', {at(START_MS)}, {last})"
+    )
+    muted = at(START_MS + 200 * STEP_MS), at(START_MS + 204 * STEP_MS)
+    client.command(
+        "INSERT INTO mutes (mute_id, at, command_id, matcher, started, ended, learn) VALUES "
+        f"('m', {first}, 'c3', 'cpu{{host=~\"a|b\"}}', {muted[0]}, {muted[1]}, 0), "
+        f"('n', {first}, 'c4', 'cpu', {at(START_MS)}, {last}, 1)"
+    )
+    end_ms = START_MS + 600 * STEP_MS
+    found = training.read(client, SERIES, START_MS, end_ms)
+    spans = [*training.labelled(client, SERIES, START_MS, end_ms)]
+    spans += training.unlearned(client, SERIES, START_MS, end_ms)
+    client.close()
+    gaps = np.flatnonzero(np.isnan(training.without(found, spans).values[:, 0]))
+    assert gaps.tolist() == [*range(100, 110), *range(200, 205)]
+    assert not np.isnan(found.values).any()
