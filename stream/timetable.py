@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas import config
+from schemas.control import Command, Label, Refresh
 from schemas.matcher import Matcher
 from schemas.request import Failed, Fitted, Trigger
 from schemas.series import Series
@@ -93,12 +94,22 @@ class Timetable:
                     if model.rule.on_drift and model.fitted_ms is not None:
                         model.wish = Trigger.DRIFT
 
-    def wish(self, series: str, trigger: Trigger, detector: str = "") -> None:
-        """A person wants new models, of one detector or of all."""
-        watched = self._watched.get(series)
-        for name, model in (watched.models if watched is not None else {}).items():
-            if detector in {"", name}:
-                model.wish = trigger
+    def told(self, command: Command) -> None:
+        """A person asks for new models, or says what an anomaly was, which changes what may be learned."""
+        if isinstance(command, Refresh):
+            matcher, trigger, detector = Matcher.parse(command.series), Trigger.PERSON, command.detector
+            found = [
+                w for text, w in self._watched.items() if w is not None and matcher.matches(_parsed(text))
+            ]
+        elif isinstance(command, Label):
+            labelled = self._watched.get(command.series)
+            found, trigger, detector = [labelled] if labelled is not None else [], Trigger.LABEL, ""
+        else:
+            return
+        for watched in found:
+            for name, model in watched.models.items():
+                if detector in {"", name}:
+                    model.wish = trigger
 
     def serves(self, detector: str, series: str, artifact_id: str, fitted_ms: int) -> None:
         """An artifact was found on the topic."""
@@ -167,15 +178,19 @@ class Timetable:
 
     def _models(self, text: str) -> dict[str, Model]:
         """The first rule of each detector that matches."""
-        try:
-            series = Series.parse(text)
-        except ValueError:
-            series = Series(text)
+        series = _parsed(text)
         models: dict[str, Model] = {}
         for rule, matcher in self._rules:
             if rule.detector not in models and matcher.matches(series):
                 models[rule.detector] = Model(rule)
         return models
+
+
+def _parsed(text: str) -> Series:
+    try:
+        return Series.parse(text)
+    except ValueError:
+        return Series(text)
 
 
 def residuals(

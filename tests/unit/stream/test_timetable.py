@@ -3,6 +3,7 @@
 import numpy as np
 
 from schemas import config
+from schemas.control import Label, Refresh
 from schemas.request import Failed, Failure, Fitted, Trigger
 from stream.timetable import Timetable
 
@@ -92,9 +93,15 @@ def test_a_drift_of_the_residual_asks_for_a_model_and_noise_does_not():
     assert asked(table) == [Trigger.DRIFT]
 
 
-def test_a_person_asks_for_a_series():
+def test_a_label_and_a_person_ask_for_models():
     table = Timetable(CFG)
     table.saw(SERIES, 0, HOUR)
     table.serves("iforest", SERIES, "a", HOUR)
-    table.wish(SERIES, Trigger.LABEL)
+    table.told(Label(command_id="1", at_ms=0, anomaly_id="x", series=SERIES, verdict="true", started_ms=0))
     assert asked(table) == [Trigger.LABEL]
+    table.fitted(fitted(HOUR))
+    table.told(Refresh(command_id="2", at_ms=0, series='cpu{host="db"}'))
+    table.told(Refresh(command_id="3", at_ms=0, series="cpu", detector="aer"))
+    assert asked(table) == []
+    table.told(Refresh(command_id="4", at_ms=0, series="cpu"))
+    assert asked(table) == [Trigger.PERSON]
