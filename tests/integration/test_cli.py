@@ -64,9 +64,12 @@ async def messages(bootstrap: str, topic: str, at_least: int) -> list[kafka.Reco
 
 def test_topics_are_listed_as_missing_then_created(options, prefix):
     assert f"{prefix}telemetry" in tocsin("topics", "list", *options).stdout
-    assert tocsin("topics", "list", *options).stdout.count("missing") == 5
+    ours = 5  # those that `options` names; the others have one name in all tests
+    assert tocsin("topics", "list", *options).stdout.count("missing") >= ours
     assert f"{prefix}telemetry: created, 3 partitions" in tocsin("topics", "create", *options).stdout
-    assert tocsin("topics", "create", *options).stdout.count("was there") == 5
+    listed = tocsin("topics", "list", *options).stdout
+    assert "missing" not in listed
+    assert listed.count(prefix) == ours
 
 
 async def test_points_are_sent_each_series_to_one_partition_in_order(options, kafka, prefix, tmp_path):

@@ -160,16 +160,14 @@ async def test_a_model_is_fitted_by_the_timetable_adopted_at_a_journaled_offset_
     with_others = process(Coordinator(kit.cfg)), process(Trainer(kit.cfg)), process(SinkLoop(kit.cfg))
     async with with_others[0], with_others[1], with_others[2], killed_worker(kit, tmp_path):
         await kit.send(telemetry(0, 320))
-        (first,) = await answers(kit, 1)
-        assert isinstance(first, Fitted), first
         sent = 320
-        while not await _entries(kit):  # adopted with the next batch
+        # A fit that was asked for before the sink had stored the history is tried again an hour later.
+        while not await _entries(kit):
             await kit.send(telemetry(sent, sent + 5))
             sent += 5
             await asyncio.sleep(0.1)
-        await kit.send(telemetry(sent, 640))
-        assert isinstance((await answers(kit, 2))[1], Fitted)
-        sent = 640
+        await kit.send(telemetry(sent, sent + 320))
+        sent += 320
         while len(await _entries(kit)) < 2:
             await kit.send(telemetry(sent, sent + 5))
             sent += 5
