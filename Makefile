@@ -8,7 +8,7 @@ PYTHON ?= $(shell command -v python3.11 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-TESTS := $(wildcard tests/unit tests/contract tests/integration tests/faults)
+TESTS := $(wildcard tests/unit tests/contract tests/integration tests/console tests/faults)
 ARGS ?=
 
 .PHONY: help venv demo test lint types imports unit integration faults bench lock clean need-java need-prometheus

@@ -15,9 +15,17 @@ from schemas.series import Series
 
 _TERM: Final = re.compile(r'\s*([A-Za-z_][A-Za-z0-9_.]*)\s*(=~|!~|!=|=)\s*"((?:[^"\\]|\\.)*)"\s*(,|$)')
 _UNESCAPE: Final = re.compile(r'\\(["\\n])')
-_METRIC: Final = "__name__"
+METRIC: Final = "__name__"
 
 Test = Callable[[str], bool]
+
+
+class Term(NamedTuple):
+    """``label operator value``; the metric is ``__name__``, with the operator ``*=`` (as file names)."""
+
+    label: str
+    operator: str
+    value: str
 
 
 class Matcher(NamedTuple):
@@ -25,6 +33,7 @@ class Matcher(NamedTuple):
 
     text: str
     tests: tuple[tuple[str, Test], ...]  # label (the metric is ``__name__``) and what its value must pass
+    terms: tuple[Term, ...]  # the same, for who asks another engine
 
     @classmethod
     def parse(cls, text: str) -> Matcher:
@@ -32,41 +41,42 @@ class Matcher(NamedTuple):
         metric, brace, rest = text.strip().partition("{")
         if not metric and not brace:
             raise ValueError('is empty; write metric{label="value"}, or * for every series')
-        tests: list[tuple[str, Test]] = []
+        terms: list[Term] = []
         if metric.strip() not in {"", "*"}:
-            tests.append((_METRIC, _whole(translate(metric.strip()))))
+            terms.append(Term(METRIC, "*=", metric.strip()))
         if brace:
             if not rest.endswith("}"):
                 raise ValueError(f"{text!r} does not end with '}}'")
-            tests += _terms(rest[:-1])
-        return cls(text, tuple(tests))
+            terms += _terms(rest[:-1])
+        return cls(text, tuple((term.label, _test(term)) for term in terms), tuple(terms))
 
     def matches(self, series: Series) -> bool:
         """Whether a series is meant."""
         return all(
-            test(series.metric if label == _METRIC else series.labels.get(label, ""))
+            test(series.metric if label == METRIC else series.labels.get(label, ""))
             for label, test in self.tests
         )
 
 
-def _terms(body: str) -> list[tuple[str, Test]]:
+def _terms(body: str) -> list[Term]:
     found = []
     position = 0
     while position < len(body.rstrip()):
         term = _TERM.match(body, position)
         if term is None:
             raise ValueError(f'expected label="value" at {body[position : position + 20]!r}')
-        found.append((term[1], _test(term[2], term[3])))
+        value = _UNESCAPE.sub(lambda m: "\n" if m[1] == "n" else m[1], term[3])
+        found.append(Term(term[1], term[2], value))
         position = term.end()
     return found
 
 
-def _test(operator: str, quoted: str) -> Test:
-    value = _UNESCAPE.sub(lambda m: "\n" if m[1] == "n" else m[1], quoted)
+def _test(term: Term) -> Test:
+    operator, value = term.operator, term.value
     if operator in {"=", "!="}:
         return (lambda text: text == value) if operator == "=" else (lambda text: text != value)
-    inside = _whole(value)
-    return inside if operator == "=~" else lambda text: not inside(text)
+    inside = _whole(translate(value) if operator == "*=" else value)
+    return (lambda text: not inside(text)) if operator == "!~" else inside
 
 
 def _whole(pattern: str) -> Test:

@@ -11,6 +11,8 @@ from typing import Annotated
 
 import msgspec
 
+from schemas.find import FindTask, Found
+
 
 class Trigger(enum.StrEnum):
     """Why a refit is asked for."""
@@ -34,6 +36,7 @@ class Failure(enum.StrEnum):
     NOT_FINITE = "not_finite"
     TOO_LARGE = "too_large"  # for a message
     UNAVAILABLE = "unavailable"  # the history or the artifact store cannot be read
+    IMPOSSIBLE = "impossible"  # what was asked for cannot be done; the text says what to change
     CANCELLED = "cancelled"
 
 
@@ -60,11 +63,18 @@ class Refit(_Request, frozen=True, tag="refit"):
     deadline_ms: Annotated[int, msgspec.Meta(ge=1)] = 600_000
 
 
+class Find(_Request, frozen=True, tag="find"):
+    """What does a model find in these samples? Answered by `FoundOut` or `NotFound`."""
+
+    task: FindTask
+    deadline_ms: Annotated[int, msgspec.Meta(ge=1)] = 600_000
+
+
 class Cancel(_Request, frozen=True, tag="cancel"):
     """Give up the request with this id, if it has not been answered."""
 
 
-Request = Refit | Cancel
+Request = Refit | Find | Cancel
 
 
 class _Answer(msgspec.Struct, frozen=True, kw_only=True, tag_field="answer"):
@@ -91,10 +101,23 @@ class Failed(_Answer, frozen=True, tag="failed"):
     text: str
 
 
+class FoundOut(_Answer, frozen=True, tag="found"):
+    """What a model has found."""
+
+    found: Found
+
+
+class NotFound(_Answer, frozen=True, tag="not_found"):
+    """The model gave nothing; ``text`` is a sentence for who asked."""
+
+    reason: Failure
+    text: str
+
+
 class Progress(_Answer, frozen=True, tag="progress"):
     """A trainer has begun; ``trainer`` names it."""
 
     trainer: str
 
 
-Answer = Fitted | Failed | Progress
+Answer = Fitted | Failed | FoundOut | NotFound | Progress

@@ -157,6 +157,20 @@ def trainer(config: ConfigOption = None, overrides: SetOption = None) -> None:
 
 
 @app.command()
+def console(config: ConfigOption = None, overrides: SetOption = None) -> None:
+    """Serve the HTTP API (see /docs on its port), until SIGTERM or Ctrl-C."""
+    cfg = _load(config, overrides)
+    from importlib import import_module
+
+    from stream import logs
+
+    logs.configure(cfg.log, "console")
+    # By name: the console is built on this package, which must not depend on it.
+    serve = import_module("console.serve")
+    _serve(lambda: serve.main(cfg), cfg)
+
+
+@app.command()
 def refresh(
     series: Annotated[str, typer.Argument(help="The series, as on the topic.", show_default=False)],
     detector: Annotated[

@@ -23,6 +23,8 @@ from clickhouse_connect.driver.exceptions import (
     OperationalError,
     StreamFailureError,
 )
+from clickhouse_connect.driver.httputil import get_pool_manager_options
+from urllib3 import PoolManager
 
 from schemas import config
 from stream.errors import UserError
@@ -97,10 +99,14 @@ class Client:
         self.database = database
 
     @classmethod
-    def connect(cls, cfg: config.ClickHouse, *, create: bool = False) -> Self:
-        """Connect; ``create`` makes the database where it is missing. Costs about 1.5 s when embedded."""
+    def connect(cls, cfg: config.ClickHouse, *, create: bool = False, address: str | None = None) -> Self:
+        """Connect; ``create`` makes the database where it is missing. Costs about 1.5 s when embedded.
+
+        ``address`` is the IP address of ``cfg.host`` that the caller has looked up and found allowed: the
+        name is not looked up again.
+        """
         with _in_our_words(cfg):
-            client = cls(_open(cfg), cfg.database)
+            client = cls(_open(cfg, address), cfg.database)
         try:
             with _in_our_words(cfg):
                 client._enter(create)
@@ -119,10 +125,15 @@ class Client:
             found: Sequence[Sequence[Any]] = self._raw.query(sql, parameters=parameters).result_rows
         return found
 
-    def arrow(self, sql: str, parameters: Mapping[str, Any] | None = None) -> pa.Table:
-        """The result as columns, whole in memory."""
+    def arrow(
+        self,
+        sql: str,
+        parameters: Mapping[str, Any] | None = None,
+        settings: Mapping[str, Any] | None = None,
+    ) -> pa.Table:
+        """The result as columns, whole in memory; ``settings`` hold for this statement, in their order."""
         with _in_our_words():
-            return self._raw.query_arrow(sql, parameters=parameters, use_strings=True)
+            return self._raw.query_arrow(sql, parameters=parameters, settings=settings, use_strings=True)
 
     def insert(self, table: str, rows: pa.Table) -> None:
         """Insert and return once ClickHouse has it. Below a million rows it is there whole or not at all,
@@ -191,19 +202,34 @@ def where(cfg: config.ClickHouse) -> str:
     return f"http{'s' * cfg.secure}://{cfg.host}:{cfg.port}"
 
 
-def _open(cfg: config.ClickHouse) -> Any:
+class _NoRedirects(PoolManager):
+    """ClickHouse never redirects: whoever answers so would send us, and the password, somewhere else."""
+
+    def urlopen(self, *arguments: Any, **options: Any) -> Any:
+        return super().urlopen(*arguments, **(options | {"redirect": False}))
+
+
+def _pool(cfg: config.ClickHouse) -> PoolManager:
+    """For a server that a request has named: its certificate is that of the name, not of the address."""
+    named: dict[str, Any] = {"assert_hostname": cfg.host, "server_hostname": cfg.host} if cfg.secure else {}
+    return _NoRedirects(**get_pool_manager_options(**named))
+
+
+def _open(cfg: config.ClickHouse, address: str | None = None) -> Any:
     if cfg.dsn.startswith("chdb:"):
         return clickhouse_connect.get_client(dsn=cfg.dsn)
-    address: dict[str, Any] = {"dsn": cfg.dsn} if cfg.dsn else {"host": cfg.host, "port": cfg.port}
+    where_to: dict[str, Any] = {"host": cfg.host, "dedicated_pool": True}
+    if address is not None:
+        where_to = {"host": address, "server_host_name": cfg.host, "pool_mgr": _pool(cfg)}
     return clickhouse_connect.get_client(
-        **address,
+        **where_to,
+        port=cfg.port,
         secure=cfg.secure,
         username=cfg.username,
         password=cfg.password,
         client_name="tocsin",
         compress="lz4",
         autogenerate_session_id=False,  # a session admits one statement at a time
-        dedicated_pool=True,
         query_retries=0,  # whoever calls knows whether and how long to try again
         connect_timeout=CONNECT_TIMEOUT_S,
         send_receive_timeout=REPLY_TIMEOUT_S,

@@ -23,7 +23,7 @@ from stream.config_yaml import Document, parse_override, read_document
 ENV: Final = "TOCSIN_CONFIG"
 DEFAULT_FILE: Final = Path("tocsin.yaml")
 
-SECRETS: Final = (("kafka", "sasl_password"), ("clickhouse", "password"))
+SECRETS: Final = (("kafka", "sasl_password"), ("clickhouse", "password"), ("console", "token"))
 """Keys whose value may stand in a file instead: ``sasl_password_file`` names it."""
 
 
@@ -104,6 +104,8 @@ def shown(config: Config) -> str:
     for section, key in SECRETS:
         if data[section][key]:
             data[section][key] = "********"
+    for source in data["console"]["data_sources"]:
+        source["password"] = source["password"] and "********"
     return yaml.safe_dump(data, sort_keys=False, allow_unicode=True)
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from schemas.config import Config
 from schemas.matcher import Matcher
+from stream.addresses import is_loopback
 from stream.config_values import Problem
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def cross_checks(config: Config, document: Document) -> list[Problem]:
         *_security(config),
         *_engine(config),
         *_refresh(config),
+        *_console(config),
         *_rest(config),
     ]
     return [document.problem(path, text) for path, text in found]
@@ -121,6 +123,17 @@ def _engine(config: Config) -> Iterator[tuple[str, str]]:
             "engine.max_duration_samples",
             (f"must be above engine.close_after_samples ({engine.close_after_samples})"),
         )
+
+
+def _console(config: Config) -> Iterator[tuple[str, str]]:
+    console = config.console
+    if not console.token and not is_loopback(console.host):
+        yield (
+            "console.token",
+            f"must be set when console.host is {console.host}: it is not this machine alone",
+        )
+    if console.port == console.pages_port != 0:
+        yield "console.pages_port", f"is {console.port}, as console.port: each needs its own"
 
 
 def _rest(config: Config) -> Iterator[tuple[str, str]]:

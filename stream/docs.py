@@ -65,7 +65,7 @@ def schema(name: str, struct: type) -> str:
 def _as_loaded(structs: dict[str, Any]) -> None:
     """What `stream.config` admits beyond the structs: secrets in files, topics given in part."""
     for section, key in SECRETS:
-        name = {"kafka": "Kafka", "clickhouse": "ClickHouse"}[section]
+        name = {"kafka": "Kafka", "clickhouse": "ClickHouse", "console": "Console"}[section]
         structs[name]["properties"][f"{key}_file"] = {"type": "string", "description": "A file with it."}
     del structs["Topic"]["required"]
 

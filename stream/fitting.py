@@ -27,10 +27,13 @@ from detectors.protocol import Samples
 from schemas import config
 from schemas.artifact import ArtifactMessage, Manifest
 from schemas.event import AnomalyEvent
-from schemas.request import Failure, Refit
+from schemas.find import Found
+from schemas.request import Failure, Find, Refit
 from stream import training
 from stream.artifacts import ArtifactStore, MissingArtifactError, store_of
 from stream.clickhouse import Client, RefusedError, UnavailableError
+from stream.errors import UserError
+from stream.finding import find
 from stream.topics import MAX_MESSAGE_BYTES
 from stream.training import Spans
 
@@ -38,9 +41,9 @@ _PR_SET_PDEATHSIG: Final = 1
 
 
 class Job(msgspec.Struct, frozen=True):
-    """A refit and the configuration to do it with."""
+    """A request and the configuration to do it with."""
 
-    request: Refit
+    request: Refit | Find
     cfg: config.Config
 
 
@@ -50,12 +53,16 @@ class Done(msgspec.Struct, frozen=True, tag="done"):
     message: bytes
 
 
+class Answered(msgspec.Struct, frozen=True, tag="answered"):
+    found: Found
+
+
 class NotDone(msgspec.Struct, frozen=True, tag="not_done"):
     reason: Failure
     text: str
 
 
-Outcome = Done | NotDone
+Outcome = Done | Answered | NotDone
 
 
 def work(job: Job) -> Outcome:
@@ -68,12 +75,16 @@ def work(job: Job) -> Outcome:
         return NotDone(Failure.MEMORY, "no memory could be had")
     except (UnavailableError, RefusedError, OSError) as error:
         return NotDone(Failure.UNAVAILABLE, str(error))
+    except UserError as error:
+        return NotDone(Failure.IMPOSSIBLE, str(error))
     except Exception as error:  # noqa: BLE001  # a detector of anybody: told, counted, and the old model stays
         return NotDone(Failure.RAISED, f"{type(error).__name__}: {error}")
 
 
 def _work(job: Job) -> Outcome:
     asked, cfg = job.request, job.cfg
+    if isinstance(asked, Find):
+        return Answered(find(asked.task))
     with contextlib.closing(Client.connect(cfg.clickhouse)) as client:
         return _fit(client, asked, cfg)
 

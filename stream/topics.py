@@ -53,6 +53,7 @@ def wanted(cfg: config.Config) -> list[Wanted]:
             cfg.topics.artifacts,
             cfg.topics.requests,
             cfg.topics.results,
+            cfg.topics.replies,
         )
     ]
     return [*inputs, *outputs, _journal(cfg)]

@@ -11,20 +11,32 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import msgspec
 import structlog
 
 from schemas import config
 from schemas.artifact import ArtifactMessage
-from schemas.request import Answer, Cancel, Failed, Failure, Fitted, Progress, Refit, Request
+from schemas.request import (
+    Answer,
+    Cancel,
+    Failed,
+    Failure,
+    Find,
+    Fitted,
+    FoundOut,
+    NotFound,
+    Progress,
+    Refit,
+    Request,
+)
 from stream import kafka, topics
 from stream import metrics as m
 from stream.artifacts import key, store_of
 from stream.errors import UserError
 from stream.fit_process import FitProcess
-from stream.fitting import Job, NotDone, Outcome
+from stream.fitting import Answered, Done, Job, NotDone
 from stream.kafka import KafkaError, Record
 from stream.running import until_signal
 
@@ -128,6 +140,7 @@ class Trainer:
         self._running[task] = (partition, record.offset)
         self._by_id[asked.request_id] = task
         task.add_done_callback(lambda _: self._by_id.pop(asked.request_id, None))
+        await asyncio.sleep(0)  # it begins: a task that is cancelled before never answers
 
     def _cancel(self, request_id: str) -> None:
         """Requests and their cancellations have one key, so they come in order."""
@@ -135,17 +148,17 @@ class Trainer:
             self._cancelled.add(request_id)
             self._by_id[request_id].cancel()
 
-    async def _serve(self, asked: Refit) -> None:
+    async def _serve(self, asked: Refit | Find) -> None:
         try:
-            answer = await self._fit(asked)
+            answer = await self._work(asked)
         except asyncio.CancelledError:
             if asked.request_id not in self._cancelled:
                 raise
-            answer = self._failed(asked, Failure.CANCELLED, "it was cancelled")
+            answer = self._not_done(asked, NotDone(Failure.CANCELLED, "it was cancelled"))
         self._cancelled.discard(asked.request_id)
         await self._answer(asked, answer)
 
-    async def _fit(self, asked: Refit) -> Answer:
+    async def _work(self, asked: Refit | Find) -> Answer:
         process = await self._idle.get()
         busy = self._metrics.gauge(m.TRAINER_BUSY)
         busy.inc()
@@ -158,12 +171,19 @@ class Trainer:
         finally:
             busy.dec()
             self._idle.put_nowait(process)
-        return await self._publish(asked, outcome, time.monotonic() - began)
-
-    async def _publish(self, asked: Refit, outcome: Outcome, seconds: float) -> Answer:
-        """The store first, then the topic: whoever reads of an artifact finds it."""
         if isinstance(outcome, NotDone):
-            return self._failed(asked, outcome.reason, outcome.text)
+            return self._not_done(asked, outcome)
+        if isinstance(outcome, Answered):
+            return FoundOut(request_id=asked.request_id, found=outcome.found)
+        return await self._publish(cast("Refit", asked), outcome, time.monotonic() - began)
+
+    def _not_done(self, asked: Refit | Find, outcome: NotDone) -> Answer:
+        if isinstance(asked, Find):
+            return NotFound(request_id=asked.request_id, reason=outcome.reason, text=outcome.text)
+        return self._failed(asked, outcome.reason, outcome.text)
+
+    async def _publish(self, asked: Refit, outcome: Done, seconds: float) -> Answer:
+        """The store first, then the topic: whoever reads of an artifact finds it."""
         message = ArtifactMessage.decode(outcome.message)
         try:
             await asyncio.to_thread(self._store.put, message)
@@ -195,7 +215,7 @@ class Trainer:
             text=text,
         )
 
-    async def _answer(self, asked: Refit, answer: Answer) -> None:
+    async def _answer(self, asked: Refit | Find, answer: Answer) -> None:
         topic = asked.reply_to or self._cfg.topics.results.name
         await self._producer.send_and_wait(topic, _encode(answer), key=asked.request_id.encode())
 

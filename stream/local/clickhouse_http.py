@@ -12,7 +12,6 @@ import argparse
 import email.parser
 import email.policy
 import gzip
-import ipaddress
 import json
 import signal
 import sys
@@ -27,6 +26,7 @@ from urllib.parse import parse_qsl, urlsplit
 import lz4.frame  # type: ignore[import-untyped]
 from backports import zstd
 
+from stream.addresses import is_loopback
 from stream.local.chdb_engine import Answer, Engine, EngineError, Statement, refusal
 
 # How long a SIGTERM waits for statements that run; an INSERT of a million rows takes about a second.
@@ -234,16 +234,6 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         if self.command != "HEAD":
             self.wfile.write(body)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a name or an address means this machine only."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _host_name(header: str) -> str:

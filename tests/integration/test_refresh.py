@@ -161,8 +161,7 @@ async def test_a_model_is_fitted_by_the_timetable_adopted_at_a_journaled_offset_
     async with with_others[0], with_others[1], with_others[2], killed_worker(kit, tmp_path):
         await kit.send(telemetry(0, 320))
         sent = 320
-        # A fit that was asked for before the sink had stored the history is tried again an hour later.
-        while not await _entries(kit):
+        while not await _entries(kit):  # adopted with the next batch
             await kit.send(telemetry(sent, sent + 5))
             sent += 5
             await asyncio.sleep(0.1)

@@ -1,0 +1,192 @@
+"""Series, samples and anomalies from ClickHouse, a page at a time."""
+
+from __future__ import annotations
+
+import base64
+import json
+import re
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from http import HTTPStatus
+from typing import Any, Final, NamedTuple
+
+from console.problems import ProblemError
+from schemas.matcher import METRIC, Matcher, Term
+from stream.clickhouse import Client
+
+MAX_SAMPLES: Final = 50_000
+"""Of one window in one answer; more are thinned out to the largest and smallest of each stretch."""
+
+_ANOMALY: Final = (
+    "anomaly_id, revision, status, series, metric, labels, kind, severity, direction, score, peak_score, "
+    "actual, expected, lower, upper, started, detected, ended, samples, detectors, reason, muted_by"
+)
+_SAMPLE: Final = "ts, value, score, level, expected, lower, upper, state, alert"
+
+
+class Condition(NamedTuple):
+    """A part of a WHERE clause with its parameters."""
+
+    sql: str
+    parameters: Mapping[str, Any]
+
+
+class Listing(NamedTuple):
+    """A page of rows as dictionaries, and the cursor of the next one."""
+
+    items: list[dict[str, Any]]
+    next: str | None
+
+
+def series(client: Client, where: Sequence[Condition], limit: int, cursor: str | None) -> Listing:
+    """In the order of their texts."""
+    conditions = list(where)
+    if cursor is not None:
+        (text,) = decoded(cursor, str)
+        conditions.append(Condition("series > {c_series:String}", {"c_series": text}))
+    rows = _select(
+        client,
+        "series_id, series, metric, labels, first_seen, last_seen",
+        "series_latest",
+        conditions,
+        "series",
+        limit + 1,
+    )
+    items = [{"id": f"{row.pop('series_id'):016x}", **row} for row in rows]
+    return _page(items, limit, lambda last: [last["series"]])
+
+
+def one_series(client: Client, series_id: int) -> str:
+    """The text of a series; raises `ProblemError` when there is none."""
+    rows = client.rows("SELECT series FROM series_latest WHERE series_id = {id:UInt64}", {"id": series_id})
+    if not rows:
+        raise ProblemError(HTTPStatus.NOT_FOUND, f"There is no series with the id {series_id:016x}.")
+    return str(rows[0][0])
+
+
+def anomalies(client: Client, where: Sequence[Condition], limit: int, cursor: str | None) -> Listing:
+    """The newest first."""
+    conditions = list(where)
+    if cursor is not None:
+        ms, anomaly_id = decoded(cursor, int, str)
+        conditions.append(
+            Condition(
+                "(toUnixTimestamp64Milli(started), anomaly_id) < ({c_ms:Int64}, {c_id:String})",
+                {"c_ms": ms, "c_id": anomaly_id},
+            )
+        )
+    rows = _select(
+        client, _ANOMALY, "anomalies_latest", conditions, "started DESC, anomaly_id DESC", limit + 1
+    )
+    for row in rows:
+        row["detectors"] = [_spoke(each) for each in row["detectors"]]
+    return _page(rows, limit, lambda last: [_ms(last["started"]), last["anomaly_id"]])
+
+
+def window(client: Client, series_id: int, start: datetime, end: datetime) -> list[dict[str, Any]]:
+    """Samples with ``start <= ts < end``, each time once."""
+    conditions = [
+        Condition("series_id = {id:UInt64}", {"id": series_id}),
+        since("ts", "start", start),
+        before("ts", "end", end),
+    ]
+    return _select(client, _SAMPLE, "telemetry_dedup", conditions, "ts", None)
+
+
+def newest(client: Client, series_id: int) -> datetime | None:
+    """The time of the newest sample."""
+    rows = client.rows(
+        "SELECT max(ts), count() FROM telemetry WHERE series_id = {id:UInt64}", {"id": series_id}
+    )
+    return rows[0][0] if rows[0][1] else None
+
+
+def matching(text: str) -> list[Condition]:
+    """Conditions on metric and labels of a matcher as in Prometheus; raises `ProblemError`."""
+    try:
+        terms = Matcher.parse(text).terms
+    except ValueError as error:
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"match {error}") from None
+    return [_condition(f"m{number}", term) for number, term in enumerate(terms)]
+
+
+def _condition(name: str, term: Term) -> Condition:
+    value, parameters = f"{{{name}:String}}", {name: term.value}
+    if term.label == METRIC:
+        column = "metric"
+    else:
+        column, parameters[f"{name}l"] = f"labels[{{{name}l:String}}]", term.label
+    if term.operator == "*=":
+        parameters[name] = _like(term.value)
+        return Condition(f"{column} LIKE {value}", parameters)
+    if term.operator in {"=~", "!~"}:
+        parameters[name] = f"^(?s:{term.value})$"
+        return Condition(f"{'NOT ' * (term.operator == '!~')}match({column}, {value})", parameters)
+    return Condition(f"{column} {term.operator} {value}", parameters)
+
+
+def _like(glob: str) -> str:
+    escaped = re.sub(r"([\\%_])", r"\\\1", glob)
+    return escaped.replace("*", "%").replace("?", "_")
+
+
+def since(column: str, name: str, moment: datetime) -> Condition:
+    """``column >= moment``; ``name`` is that of the parameter."""
+    return Condition(f"{column} >= fromUnixTimestamp64Milli({{{name}:Int64}}, 'UTC')", {name: _ms(moment)})
+
+
+def before(column: str, name: str, moment: datetime) -> Condition:
+    return Condition(f"{column} < fromUnixTimestamp64Milli({{{name}:Int64}}, 'UTC')", {name: _ms(moment)})
+
+
+def one_of(column: str, name: str, values: Sequence[str]) -> Condition:
+    return Condition(f"{column} IN {{{name}:Array(String)}}", {name: list(values)})
+
+
+def encoded(*parts: str | int) -> str:
+    """A cursor: opaque to clients, readable to us."""
+    return base64.urlsafe_b64encode(json.dumps(parts).encode()).decode().rstrip("=")
+
+
+def decoded(cursor: str, *kinds: type) -> list[Any]:
+    """The parts of a cursor; raises `ProblemError` when it is not one of ours."""
+    try:
+        parts = json.loads(base64.urlsafe_b64decode(cursor + "=" * (-len(cursor) % 4)))
+        if len(parts) == len(kinds) and all(type(p) is k for p, k in zip(parts, kinds, strict=True)):
+            return list(parts)
+    except (ValueError, TypeError):
+        pass
+    raise ProblemError(
+        HTTPStatus.UNPROCESSABLE_ENTITY, "cursor is not one that this list has given: begin without it."
+    )
+
+
+def _select(
+    client: Client, columns: str, table: str, where: Sequence[Condition], order: str, limit: int | None
+) -> list[dict[str, Any]]:
+    clause = f"WHERE {' AND '.join(each.sql for each in where)}" if where else ""
+    rest = f"LIMIT {limit}" if limit is not None else ""
+    parameters: dict[str, Any] = {}
+    for each in where:
+        parameters |= each.parameters
+    names = columns.split(", ")
+    sql = f"SELECT {columns} FROM {table} {clause} ORDER BY {order} {rest}"  # noqa: S608  # ours; values are bound
+    return [dict(zip(names, row, strict=True)) for row in client.rows(sql, parameters)]
+
+
+def _page(items: list[dict[str, Any]], limit: int, key: Any) -> Listing:
+    if len(items) <= limit:
+        return Listing(items, None)
+    items = items[:limit]
+    return Listing(items, encoded(*key(items[-1])))
+
+
+def _spoke(said: Any) -> dict[str, Any]:
+    if isinstance(said, Mapping):
+        return dict(said)
+    name, version, score, artifact = said
+    return {"name": name, "version": version, "score": score, "artifact": artifact or None}
+
+
+def _ms(moment: datetime) -> int:
+    return round(moment.timestamp() * 1000)

@@ -1,0 +1,106 @@
+"""Lists of series, samples and anomalies, a page at a time, filtered by label matchers."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from http import HTTPStatus
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Path, Query
+
+from console import catalog
+from console.models import Anomaly, Page, Sample, SeriesItem, Window
+from console.problems import ProblemError
+from console.state import Shared
+from console.thinning import thinned
+
+router = APIRouter(tags=["lists"])
+Limit = Annotated[int, Query(ge=1, le=1000, description="Items of a page.")]
+Cursor = Annotated[str | None, Query(max_length=8192, description="`next` of the page before.")]
+Match = Annotated[
+    str | None,
+    Query(max_length=4096, description='Label matcher as in Prometheus: metric{service="shop",pod=~"a.*"}'),
+]
+When = Annotated[datetime | None, Query(description="ISO 8601; UTC where it names no zone.")]
+
+
+@router.get("/healthz", tags=["health"])
+async def health() -> dict[str, bool]:
+    """Whether this process answers; needs no token."""
+    return {"ok": True}
+
+
+@router.get("/series")
+async def series(
+    state: Shared, match: Match = None, limit: Limit = 100, cursor: Cursor = None
+) -> Page[SeriesItem]:
+    """The series that were seen."""
+    found = await state.store.run(catalog.series, _matching(match), limit, cursor)
+    return Page[SeriesItem](items=[_timed(each) for each in found.items], next=found.next)
+
+
+@router.get("/series/{series_id}/window")
+async def window(
+    series_id: Annotated[str, Path(pattern="^[0-9a-f]{16}$")],
+    state: Shared,
+    start: When = None,
+    end: When = None,
+    max_samples: Annotated[int, Query(ge=10, le=catalog.MAX_SAMPLES)] = 5_000,
+) -> Window:
+    """Samples with score and band; without a range, the last day that has some.
+
+    More than ``max_samples`` are thinned out for display: of each stretch its extremes are kept, and every
+    sample that belongs to an anomaly.
+    """
+    number = int(series_id, 16)
+    text = await state.store.run(catalog.one_series, number)
+    if end is None:
+        newest = await state.store.run(catalog.newest, number) or datetime.now(UTC)
+        end = newest + timedelta(milliseconds=1)
+    end = _utc(end)
+    start = _utc(start) if start is not None else end - timedelta(days=1)
+    if start >= end:
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "start must be before end.")
+    rows = await state.store.run(catalog.window, number, start, end)
+    samples = [
+        Sample(timestamp=_utc(row.pop("ts")), anomaly=bool(row.pop("alert")), **row)
+        for row in thinned(rows, max_samples)
+    ]
+    return Window(series=text, start=start, end=end, samples=samples, total=len(rows))
+
+
+@router.get("/anomalies")
+async def anomalies(
+    state: Shared,
+    match: Match = None,
+    status: Literal["open", "closed"] | None = None,
+    severity: Annotated[list[Literal["info", "warning", "critical"]] | None, Query()] = None,
+    start: When = None,
+    end: When = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page[Anomaly]:
+    """The newest revision of each anomaly, the newest first; ``start`` and ``end`` bound its start."""
+    where = _matching(match)
+    if status is not None:
+        where.append(catalog.Condition("status = 'close'" if status == "closed" else "status != 'close'", {}))
+    if severity:
+        where.append(catalog.one_of("severity", "severities", severity))
+    if start is not None:
+        where.append(catalog.since("started", "start", _utc(start)))
+    if end is not None:
+        where.append(catalog.before("started", "end", _utc(end)))
+    found = await state.store.run(catalog.anomalies, where, limit, cursor)
+    return Page[Anomaly](items=[_timed(each) for each in found.items], next=found.next)
+
+
+def _matching(match: str | None) -> list[catalog.Condition]:
+    return [] if match is None else catalog.matching(match)
+
+
+def _timed(row: dict[str, Any]) -> Any:
+    return {name: _utc(cell) if isinstance(cell, datetime) else cell for name, cell in row.items()}
+
+
+def _utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

@@ -1,0 +1,28 @@
+"""What the requests of one application share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from console.find import Jobs
+from schemas import config
+from stream.clickhouse import ClickHouse
+
+
+@dataclass(frozen=True)
+class State:
+    cfg: config.Config
+    store: ClickHouse
+    jobs: Jobs
+
+
+def _state(request: Request) -> State:
+    state: State = request.app.state.tocsin
+    return state
+
+
+Shared = Annotated[State, Depends(_state)]
+"""An argument of a handler."""

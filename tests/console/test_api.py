@@ -1,0 +1,190 @@
+"""The API over HTTP, as clients use it."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import zipfile
+from datetime import UTC, datetime
+from typing import Any
+
+import httpx
+import msgspec
+import pytest
+
+from tests.console.conftest import METRICS, SAMPLES, SPIKE_AT, START_MS, STEP_MS, wave
+
+SPIKE = datetime.fromtimestamp((START_MS + SPIKE_AT * STEP_MS) / 1000, UTC)
+SPIKE_TEXT = SPIKE.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+REQUEST: dict[str, Any] = {"models": ["default", "Isolation Forest"], "column_name": "web_response"}
+
+
+def problem(reply: httpx.Response, status: int) -> str:
+    """What a problem says, after checking that it is one."""
+    assert reply.status_code == status, reply.text
+    assert reply.headers["content-type"] == "application/problem+json"
+    body = reply.json()
+    assert body["status"] == status
+    assert body["title"]
+    return str(body["detail"])
+
+
+async def test_models_find_the_spike_in_the_telemetry(api: httpx.AsyncClient) -> None:
+    reply = await api.post("/find", json=REQUEST)
+    assert reply.status_code == 200, reply.text
+    found = reply.json()
+    assert set(found) == set(REQUEST["models"])
+    for model in REQUEST["models"]:
+        points = found[model]["points"]
+        assert len(points) == SAMPLES
+        spike = next(each for each in points if each["timestamp"] == SPIKE_TEXT)
+        assert spike["anomaly"], model
+        assert spike["score"] >= 1.0
+        assert spike["value"] == pytest.approx(wave("web_response")[SPIKE_AT])
+    assert sum(each["anomaly"] for each in found["default"]["points"]) < SAMPLES / 100
+
+
+async def test_the_same_question_by_get_is_answered_from_the_cache(api: httpx.AsyncClient) -> None:
+    first = (await api.post("/find", json=REQUEST)).json()
+    by_query = await api.get("/find", params=REQUEST)
+    by_body = await api.request("GET", "/find", content=json.dumps(REQUEST))
+    assert by_query.json() == by_body.json() == first
+
+
+async def test_tables_come_as_csv_and_as_a_zip(api: httpx.AsyncClient) -> None:
+    texts = (await api.post("/find", json=REQUEST, params={"format": "csv"})).json()
+    rows = list(csv.DictReader(io.StringIO(texts["default"])))
+    assert len(rows) == SAMPLES
+    assert [row["timestamp"] for row in rows if row["anomaly"] == "1"][:1] == [SPIKE_TEXT]
+    packed = await api.post(
+        "/find", json=REQUEST, params={"format": "csv"}, headers={"Accept": "application/zip"}
+    )
+    with zipfile.ZipFile(io.BytesIO(packed.content)) as file:
+        assert file.namelist() == ["default.csv", "isolation_forest.csv"]
+        assert file.read("default.csv").decode() == texts["default"]
+
+
+async def test_a_query_is_the_source(api: httpx.AsyncClient) -> None:
+    asked = {
+        "models": ["default"],
+        "data_source": {"query": "SELECT ts AS timestamp, value AS v FROM telemetry_dedup WHERE series_id IN "
+                        "(SELECT series_id FROM series_latest WHERE metric = 'throughput');"},
+        "start": SPIKE.replace(hour=0).isoformat(),
+    }  # fmt: skip
+    points = (await api.post("/find", json=asked)).json()["default"]["points"]
+    assert points[0]["timestamp"] >= SPIKE.replace(hour=0, minute=0).isoformat()[:16]
+    assert len(points) < SAMPLES
+
+
+async def test_a_file_is_the_source(api: httpx.AsyncClient) -> None:
+    text = "time,load,host\n" + "".join(
+        f"{START_MS + n * STEP_MS},{value},a\n" for n, value in enumerate(wave("web_response"))
+    )
+    reply = await api.post(
+        "/find/file", files={"file": ("load.csv", text)}, data={"request": json.dumps({"models": ["large"]})}
+    )
+    points = reply.json()["large"]["points"]
+    assert any(each["anomaly"] and each["timestamp"] == SPIKE_TEXT for each in points)
+    bad = await api.post(
+        "/find/file",
+        files={"file": ("load.csv", "time,load\nyesterday,1\n")},
+        data={"request": json.dumps({"models": ["large"]})},
+    )
+    assert "load.csv, line 2: 'yesterday' is not ISO 8601" in problem(bad, 400)
+
+
+async def test_a_model_that_fails_does_not_fail_the_others(api: httpx.AsyncClient) -> None:
+    asked = REQUEST | {"models": ["default", "large"], "parameters": {"large": {"nonsense": 1}}}
+    found = (await api.post("/find", json=asked)).json()
+    assert found["default"]["kind"] == "points"
+    assert found["large"]["kind"] == "error"
+    assert "nonsense" in found["large"]["error"]
+
+
+async def test_long_work_is_a_job_with_progress_events_and_can_be_cancelled(
+    api: httpx.AsyncClient, cfg: Any
+) -> None:
+    msgspec.structs.force_setattr(cfg.console, "find_wait_ms", 0)  # of this test's own configuration
+    started = await api.post("/find", json=REQUEST)
+    assert started.status_code == 202
+    job = started.json()
+    assert started.headers["location"] == f"/find/{job['job_id']}"
+    async with api.stream("GET", f"/find/{job['job_id']}/events") as stream:
+        kinds = [line.split(": ")[1] async for line in stream.aiter_lines() if line.startswith("event:")]
+    assert kinds[-1] == "end"
+    done = await api.get(f"/find/{job['job_id']}")
+    assert done.status_code == 200
+    other = (await api.post("/find", json=REQUEST | {"models": ["rare", "large"]})).json()
+    gone = (await api.delete(f"/find/{other['job_id']}")).json()
+    assert gone["status"] == "cancelled"
+    assert "no such job" in problem(await api.get("/find/nobody"), 404)
+
+
+@pytest.mark.parametrize(
+    ("sql", "said"),
+    [
+        ("DROP TABLE telemetry", "Syntax error"),
+        ("SELECT 1; DROP TABLE telemetry", "Syntax error"),
+        ("SELECT * FROM url('http://127.0.0.1/', CSV, 'a Int32')", "readonly"),
+        ("SELECT now() AS t, file('/etc/passwd') AS x", "file is not allowed"),
+        ("SELECT now() AS t, number FROM numbers(300000)", "more than 200000 rows"),
+        ("SELECT 1 AS a", "has no time"),
+        ("SELECT now() AS t, 'a' AS b", "no column of numbers"),
+    ],
+)
+async def test_a_query_can_only_look(api: httpx.AsyncClient, sql: str, said: str) -> None:
+    reply = await api.post("/find", json={"models": ["default"], "data_source": {"query": sql}})
+    assert said in problem(reply, reply.status_code)
+    assert reply.status_code in {400, 403}
+
+
+async def test_only_servers_of_the_configuration_are_read(api: httpx.AsyncClient) -> None:
+    source = {"host": "169.254.169.254", "port": 80, "query": "SELECT 1"}
+    reply = await api.post("/find", json={"models": ["default"], "data_source": source})
+    assert "not among the servers" in problem(reply, 403)
+
+
+async def test_mistakes_are_told_with_what_to_do(api: httpx.AsyncClient) -> None:
+    reply = await api.post("/find", json={"models": ["Oracle"], "column_name": "web_response"})
+    assert "unknown model 'Oracle'" in problem(reply, 400)
+    assert "column_name is missing" in problem(await api.post("/find", json={"models": ["default"]}), 400)
+    reply = await api.post("/find", json={"models": ["default"], "column_name": "nothing"})
+    assert "no series 'nothing'" in problem(reply, 404)
+    reply = await api.post("/find", json={"modells": ["default"]})
+    assert "/body/modells" in problem(reply, 422)
+    assert reply.json()["errors"]
+    assert problem(await api.get("/nowhere"), 404)
+
+
+async def test_series_are_listed_a_page_at_a_time_by_matcher(api: httpx.AsyncClient) -> None:
+    first = (await api.get("/series", params={"limit": 1})).json()
+    second = (await api.get("/series", params={"limit": 1, "cursor": first["next"]})).json()
+    metrics = [page["items"][0]["metric"] for page in (first, second)]
+    assert metrics == sorted(METRICS)
+    assert second["next"] is None
+    for match, expected in {
+        'web_*{service="shop"}': ["web_response"],
+        '{service=~"sh.p"}': sorted(METRICS),
+        '{service!="shop"}': [],
+    }.items():
+        found = (await api.get("/series", params={"match": match})).json()
+        assert [each["metric"] for each in found["items"]] == expected, match
+    assert "match" in problem(await api.get("/series", params={"match": "x{"}), 422)
+    assert "cursor" in problem(await api.get("/series", params={"cursor": "x"}), 422)
+
+
+async def test_a_window_is_thinned_out_and_keeps_the_anomaly(api: httpx.AsyncClient) -> None:
+    listed = (await api.get("/series", params={"match": "web_response"})).json()["items"][0]
+    begin = datetime.fromtimestamp(START_MS / 1000, UTC).isoformat()
+    window = (
+        await api.get(f"/series/{listed['id']}/window", params={"start": begin, "max_samples": 100})
+    ).json()
+    assert window["total"] == SAMPLES
+    assert len(window["samples"]) <= 110
+    assert any(each["anomaly"] and each["timestamp"] == SPIKE_TEXT for each in window["samples"])
+    assert "no series" in problem(await api.get("/series/0000000000000000/window"), 404)
+
+
+async def test_anomalies_can_be_listed_when_there_are_none(api: httpx.AsyncClient) -> None:
+    assert (await api.get("/anomalies", params={"status": "open"})).json() == {"items": [], "next": None}
