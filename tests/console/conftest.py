@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
-import msgspec
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from console import serve
@@ -18,14 +16,13 @@ from schemas.series import Series
 from stream import history, migrations
 from stream.clickhouse import Client
 from stream.trainer import Trainer
-from tests.support import ClickHouseAddress
+from tests.support import START_TIMEOUT_S, ClickHouseAddress, insert_samples, running
 
 START_MS = 1_760_000_000_000
 STEP_MS = 60_000
 SAMPLES = 3_000
 SPIKE_AT = 2_500
 METRICS = ("web_response", "throughput")
-DEADLINE_S = 90.0
 
 
 @pytest.fixture
@@ -62,19 +59,11 @@ def store(cfg: config.Config) -> None:
     """Two series of a service, as the sink writes them."""
     client = Client.connect(cfg.clickhouse, create=True)
     migrations.apply(client, cfg.clickhouse)
-    times = pa.array([START_MS + n * STEP_MS for n in range(SAMPLES)], pa.timestamp("ms", "UTC"))
-    nothing = pa.array(np.full(SAMPLES, np.nan, np.float32))
+    times = [START_MS + n * STEP_MS for n in range(SAMPLES)]
     for metric in METRICS:
         series = Series(metric, {"service": "shop"})
-        columns = {
-            "series_id": pa.array(np.full(SAMPLES, history.series_id(series.text()), np.uint64)),
-            "ts": times,
-            "value": pa.array(wave(metric)),
-            **dict.fromkeys(("score", "level", "expected", "lower", "upper"), nothing),
-            "state": pa.array(np.zeros(SAMPLES, np.uint8)),
-            "alert": pa.array((np.arange(SAMPLES) == SPIKE_AT).astype(np.uint8)),
-        }
-        client.insert("telemetry", pa.table(columns))
+        alert = (np.arange(SAMPLES) == SPIKE_AT).astype(np.uint8)
+        insert_samples(client, series.text(), times, wave(metric), alert)
         first, last = START_MS, START_MS + (SAMPLES - 1) * STEP_MS
         client.command(
             "INSERT INTO series SELECT {id:UInt64}, {text:String}, {metric:String}, map('service', 'shop'), "
@@ -94,24 +83,24 @@ def store(cfg: config.Config) -> None:
 async def api(cfg: config.Config) -> AsyncIterator[httpx.AsyncClient]:
     """A client of the served API, with a trainer behind it."""
     await asyncio.to_thread(store, cfg)
-    stop, ready = asyncio.Event(), asyncio.Event()
     urls: list[str] = []
-    trainer = asyncio.create_task(Trainer(cfg).run(stop, lambda _: ready.set()))
-    serving = asyncio.create_task(serve.run(cfg, stop, urls.append))
-    async with asyncio.timeout(DEADLINE_S):
-        while not (urls and ready.is_set()):
-            for task in (trainer, serving):
-                if task.done():
-                    task.result()
-            await asyncio.sleep(0.02)
-    try:
-        async with httpx.AsyncClient(base_url=urls[0], timeout=DEADLINE_S) as client:
-            yield client
-    finally:
-        stop.set()
-        await asyncio.wait_for(asyncio.gather(trainer, serving), DEADLINE_S)
+    async with (
+        running(Trainer(cfg)),
+        running(_Console(cfg, urls)),
+        httpx.AsyncClient(base_url=urls[0], timeout=START_TIMEOUT_S) as client,
+    ):
+        yield client
 
 
-@pytest.fixture
-def secured(cfg: config.Config) -> config.Config:
-    return msgspec.structs.replace(cfg, console=msgspec.structs.replace(cfg.console, token="s3cret"))
+class _Console:
+    """The API, in the form of the other processes."""
+
+    def __init__(self, cfg: config.Config, urls: list[str]) -> None:
+        self._cfg, self._urls = cfg, urls
+
+    async def run(self, stop: asyncio.Event, started: Callable[[str], None]) -> None:
+        def known(url: str) -> None:
+            self._urls.append(url)
+            started(url)
+
+        await serve.run(self._cfg, stop, known)

@@ -6,7 +6,7 @@ import asyncio
 import re
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -24,6 +24,7 @@ from stream import topics
 from stream.kafka import Record
 from stream.pipeline import Pipeline
 from stream.worker import Worker
+from tests.support import Receiver, running
 
 DEADLINE_S = 60.0
 
@@ -72,17 +73,8 @@ class Kit:
     @asynccontextmanager
     async def worker(self) -> AsyncIterator[Worker]:
         """A worker in this process, with the group joined."""
-        worker, stop, ready = Worker(self.cfg), asyncio.Event(), asyncio.Event()
-        task = asyncio.create_task(worker.run(stop, lambda _: ready.set()))
-        waiting = asyncio.create_task(ready.wait())
-        await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED, timeout=DEADLINE_S)
-        try:
-            if task.done():
-                task.result()
+        async with running(Worker(self.cfg)) as worker:
             yield worker
-        finally:
-            stop.set()
-            await asyncio.wait_for(task, DEADLINE_S)
 
     async def read(
         self, topic: str, enough: Callable[[Sequence[Record]], bool], quiet_s: float = 1.0
@@ -178,6 +170,13 @@ def kit(kafka: str, prefix: str, tmp_path: Path) -> Kit:
             snapshots=config.Snapshots(url=str(tmp_path / "snapshots"), every_ms=1000),
         )
     )
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
 
 
 @pytest.fixture

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import math
 import random
-import threading
 import time
-from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +15,7 @@ import pytest
 
 from stream.formats.json_point import encode_point
 from stream.local.monitoring import Monitoring
+from tests.support import Receiver
 
 START_MS = 1_760_000_000_000
 SERIES = 'cpu{host="w 1",service="shop"}'
@@ -29,40 +27,10 @@ class Message(msgspec.Struct):
     key: bytes | None = None
 
 
-class Receiver:
-    """A webhook that remembers the alerts that it was sent."""
-
-    def __init__(self) -> None:
-        self.alerts: list[dict[str, Any]] = []
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = self.rfile.read(int(self.headers["Content-Length"]))
-                receiver.alerts += json.loads(body)["alerts"]
-                self.send_response(200)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def of(self, name: str, status: str) -> list[dict[str, Any]]:
-        return [a for a in self.alerts if a["labels"]["alertname"] == name and a["status"] == status]
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    yield receiver
-    receiver.close()
+def alerts(receiver: Receiver, name: str, status: str) -> list[dict[str, Any]]:
+    """Those that it was sent, of a name and status."""
+    sent = [alert for _, body in receiver.taken for alert in body["alerts"]]
+    return [a for a in sent if a["labels"]["alertname"] == name and a["status"] == status]
 
 
 async def eventually(what: Callable[[], Any], deadline_s: float = 100.0) -> Any:
@@ -98,7 +66,7 @@ async def test_a_spike_in_telemetry_becomes_a_notification_and_resolves(
         await asyncio.to_thread(monitoring.start)
         try:
             await kit.send(telemetry(1000, 1, spike=500.0))
-            (fired, *_) = await eventually(lambda: receiver.of("TocsinAnomaly", "firing"))
+            (fired, *_) = await eventually(lambda: alerts(receiver, "TocsinAnomaly", "firing"))
             (event,) = (e for e in await kit.events(1) if e.status == "open" and e.actual == 500.0)
             assert fired["labels"] == {
                 "alertname": "TocsinAnomaly",
@@ -112,8 +80,8 @@ async def test_a_spike_in_telemetry_becomes_a_notification_and_resolves(
             }
             assert "var-series=cpu%7Bhost%3D%22w+1%22" in fired["annotations"]["dashboard"]
             await kit.send(telemetry(1001, 60))
-            (resolved, *_) = await eventually(lambda: receiver.of("TocsinAnomaly", "resolved"))
+            (resolved, *_) = await eventually(lambda: alerts(receiver, "TocsinAnomaly", "resolved"))
             assert resolved["labels"] == fired["labels"]
-            assert receiver.of("TocsinNoSink", "firing"), "none was started, so it is missed"
+            assert alerts(receiver, "TocsinNoSink", "firing"), "none was started, so it is missed"
         finally:
             await asyncio.to_thread(monitoring.stop)

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
-import threading
 import time
 import urllib.request
-from collections.abc import AsyncIterator, Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -25,46 +22,9 @@ from stream.kafka import TopicPartition
 from stream.local.monitoring import Monitoring
 from stream.notify import Relay
 from stream.output import event_message
+from tests.support import Receiver, running
 
 Metric = Callable[[str, str], dict[str, float]]
-
-
-class Receiver:
-    """Answers with the given statuses in turn, then with 200; remembers what it accepted."""
-
-    def __init__(self) -> None:
-        self.answers: list[int] = []
-        self.tries = 0
-        self.taken: list[tuple[str, Any]] = []
-        receiver = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                receiver.tries += 1
-                status = receiver.answers.pop(0) if receiver.answers else 200
-                if status == 200:
-                    receiver.taken.append((self.headers["Idempotency-Key"], body))
-                self.send_response(status)
-                self.end_headers()
-
-            def log_message(self, *_: object) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/hook"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-@pytest.fixture
-def receiver() -> Iterator[Receiver]:
-    receiver = Receiver()
-    yield receiver
-    receiver.close()
 
 
 def event(number: int, status: Status = Status.OPEN, **changes: Any) -> AnomalyEvent:
@@ -98,19 +58,6 @@ async def send(cfg: config.Config, *events: AnomalyEvent) -> None:
     await producer.stop()
 
 
-@contextlib.asynccontextmanager
-async def relay(cfg: config.Config) -> AsyncIterator[Relay]:
-    found, stop, ready = Relay(cfg), asyncio.Event(), asyncio.Event()
-    task = asyncio.create_task(found.run(stop, lambda _: ready.set()))
-    waiting = asyncio.create_task(ready.wait())
-    await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED, timeout=60)
-    try:
-        yield found
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, 60)
-
-
 async def eventually(what: Callable[[], Any], deadline_s: float = 60.0) -> Any:
     deadline = time.monotonic() + deadline_s
     while not (found := await asyncio.to_thread(what)):
@@ -124,13 +71,13 @@ async def test_events_arrive_once_each_though_the_receiver_fails_and_events_come
 ) -> None:
     cfg = configured(kit, config.NotifyTarget(name="hook", url=receiver.url, min_severity="warning"))
     receiver.answers = [503, 429, 500]
-    async with relay(cfg) as running:
+    async with running(Relay(cfg)) as relay:
         mild, muted = event(5, severity=Severity.INFO), event(6, muted_by="maintenance")
         await send(cfg, event(1), event(1), mild, muted, event(2), event(1, Status.CLOSE))
         await eventually(lambda: len(receiver.taken) >= 3)
-        await eventually(lambda: metric(running.metrics_url, "tocsin_notify_retries_total"))
-        assert metric(running.metrics_url, "tocsin_notify_retries_total") == {'target="hook"': 3}
-        assert metric(running.metrics_url, "tocsin_notify_duplicates_total") == {'target="hook"': 1}
+        await eventually(lambda: metric(relay.metrics_url, "tocsin_notify_retries_total"))
+        assert metric(relay.metrics_url, "tocsin_notify_retries_total") == {'target="hook"': 3}
+        assert metric(relay.metrics_url, "tocsin_notify_duplicates_total") == {'target="hook"': 1}
     assert [key for key, _ in receiver.taken] == ["event-1-open", "event-2-open", "event-1-close"]
     body = receiver.taken[0][1]
     assert body["event"]["series"] == 'cpu{host="1"}'
@@ -139,15 +86,15 @@ async def test_events_arrive_once_each_though_the_receiver_fails_and_events_come
 
 async def test_what_a_stop_interrupts_is_sent_at_the_next_start(kit: Any, receiver: Receiver) -> None:
     cfg = configured(kit, config.NotifyTarget(name="hook", url=receiver.url))
-    async with relay(cfg):
+    async with running(Relay(cfg)):
         receiver.answers = [503] * 1000
         await send(cfg, event(1))
         await eventually(lambda: receiver.tries >= 2)
     assert not receiver.taken
     receiver.answers = []
-    async with relay(cfg):
+    async with running(Relay(cfg)):
         await eventually(lambda: receiver.taken)
-    async with relay(cfg):
+    async with running(Relay(cfg)):
         await send(cfg, event(2))
         await eventually(lambda: len(receiver.taken) >= 2)
     assert [key for key, _ in receiver.taken] == ["event-1-open", "event-2-open"]
@@ -163,12 +110,12 @@ async def test_a_refusal_and_a_deadline_are_dead_ends_that_hold_up_nobody(
         deadline_ms=500,
     )
     receiver.answers = [400]
-    async with relay(cfg) as running:
+    async with running(Relay(cfg)) as relay:
         await send(cfg, event(1), event(2))
         await eventually(lambda: receiver.taken)
         name = "tocsin_notify_dead_ends_total"
-        await eventually(lambda: sum(metric(running.metrics_url, name).values()) >= 3)
-        assert metric(running.metrics_url, name) == {
+        await eventually(lambda: sum(metric(relay.metrics_url, name).values()) >= 3)
+        assert metric(relay.metrics_url, name) == {
             'reason="refused",target="hook"': 1,
             'reason="deadline",target="gone"': 2,
         }
@@ -184,9 +131,9 @@ async def test_a_template_is_sandboxed_and_a_broken_one_is_said_at_the_start(
     with pytest.raises(UserError, match="own"):
         Relay(configured(kit, target))
     file.write_text("{{ ''.__class__.__mro__ }}", encoding="utf-8")
-    async with relay(configured(kit, target)) as running:
+    async with running(Relay(configured(kit, target))) as relay:
         await send(kit.cfg, event(1))
-        await eventually(lambda: metric(running.metrics_url, "tocsin_notify_dead_ends_total"))
+        await eventually(lambda: metric(relay.metrics_url, "tocsin_notify_dead_ends_total"))
     assert receiver.tries == 0
 
 
@@ -203,7 +150,7 @@ async def test_alertmanager_shows_an_anomaly_from_open_to_close_also_when_its_se
                 return [alert["labels"]["severity"] for alert in json.load(reply)]
 
         cfg = configured(kit, config.NotifyTarget(name="am", kind="alertmanager", url=url))
-        async with relay(cfg):
+        async with running(Relay(cfg)):
             await send(cfg, event(1))
             await eventually(lambda: active() == ["warning"])
             await send(cfg, event(1, Status.UPDATE, severity=Severity.CRITICAL))

@@ -14,14 +14,13 @@ from typing import Any
 
 import msgspec
 import numpy as np
-import pyarrow as pa
 import pytest
 import yaml
 
 from schemas import config
 from schemas.journal import Adopted
 from schemas.request import Answer, Cancel, Failed, Failure, Fitted, Refit, Request, Trigger
-from stream import artifacts, history, journal, migrations, topics, training
+from stream import artifacts, journal, migrations, topics, training
 from stream import kafka as clients
 from stream.clickhouse import Client
 from stream.coordinator import Coordinator
@@ -31,7 +30,7 @@ from stream.sink import SinkLoop
 from stream.trainer import Trainer
 from tests.integration import broken_detector
 from tests.integration.conftest import Kit, Sent, _unpack
-from tests.support import ClickHouseAddress
+from tests.support import ClickHouseAddress, insert_samples, running
 
 START_MS = 1_760_000_000_000
 STEP_MS = 300_000
@@ -81,22 +80,6 @@ def telemetry(begin: int, end: int, shift: float = 0.0) -> list[Sent]:
         point = {"metric": "cpu", "labels": {"host": "a"}, "ts": START_MS + row * STEP_MS, "value": value}
         messages.append(Sent(msgspec.json.encode(point), 0))
     return messages
-
-
-@asynccontextmanager
-async def process(runner: Any) -> AsyncIterator[Any]:
-    """A process of ours in this event loop, started; it must not end by itself."""
-    stop, ready = asyncio.Event(), asyncio.Event()
-    task = asyncio.create_task(runner.run(stop, lambda _: ready.set()))
-    waiting = asyncio.create_task(ready.wait())
-    await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED, timeout=DEADLINE_S)
-    try:
-        if task.done():
-            task.result()
-        yield runner
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, DEADLINE_S)
 
 
 @asynccontextmanager
@@ -157,16 +140,19 @@ async def test_a_model_is_fitted_by_the_timetable_adopted_at_a_journaled_offset_
     loop_kit: Kit, tmp_path: Path
 ) -> None:
     kit = loop_kit
-    with_others = process(Coordinator(kit.cfg)), process(Trainer(kit.cfg)), process(SinkLoop(kit.cfg))
+    with_others = running(Coordinator(kit.cfg)), running(Trainer(kit.cfg)), running(SinkLoop(kit.cfg))
     async with with_others[0], with_others[1], with_others[2], killed_worker(kit, tmp_path):
         await kit.send(telemetry(0, 320))
+        (first,) = await answers(kit, 1)
+        assert isinstance(first, Fitted), first
         sent = 320
         while not await _entries(kit):  # adopted with the next batch
             await kit.send(telemetry(sent, sent + 5))
             sent += 5
             await asyncio.sleep(0.1)
-        await kit.send(telemetry(sent, sent + 320))
-        sent += 320
+        await kit.send(telemetry(sent, 640))
+        assert isinstance((await answers(kit, 2))[1], Fitted)
+        sent = 640
         while len(await _entries(kit)) < 2:
             await kit.send(telemetry(sent, sent + 5))
             sent += 5
@@ -182,14 +168,13 @@ async def test_a_model_is_fitted_by_the_timetable_adopted_at_a_journaled_offset_
         scores = await kit.scores(sent + 300)
 
     entries = await _entries(kit)
-    with_models, without = await _one_process(kit, entries), await _one_process(kit, [])
+    with_models, without = await _one_running(kit, entries), await _one_running(kit, [])
     assert scores == with_models
     changed = [a != b for a, b in zip(scores, without, strict=True)]
-    # Not before the journaled offset; the very first sample may be as ordinary to both.
-    assert 0 <= changed.index(True) - entries[0].next_offset < 5
+    assert changed.index(True) == entries[0].next_offset
 
 
-async def _one_process(kit: Kit, entries: list[Adopted]) -> list[Any]:
+async def _one_running(kit: Kit, entries: list[Adopted]) -> list[Any]:
     """The rows of an engine that adopts at the offsets of the journal."""
     records = await kit.read(kit.cfg.inputs[0].topic, lambda r: len(r) > 0)
     pipeline, store = Pipeline(kit.cfg, kit.cfg.inputs[0]), artifacts.store_of(kit.cfg)
@@ -210,7 +195,7 @@ async def test_a_drift_asks_for_a_new_model(loop_kit: Kit) -> None:
         cfg.refresh.rules[0], on_drift=True, refresh_every_ms=366 * 86_400_000, min_history_ms=400 * STEP_MS
     )
     kit = Kit(msgspec.structs.replace(cfg, refresh=msgspec.structs.replace(cfg.refresh, rules=[rule])))
-    with_others = process(Coordinator(kit.cfg)), process(Trainer(kit.cfg)), process(SinkLoop(kit.cfg))
+    with_others = running(Coordinator(kit.cfg)), running(Trainer(kit.cfg)), running(SinkLoop(kit.cfg))
     async with with_others[0], with_others[1], with_others[2], kit.worker():
         await kit.send(telemetry(0, 420))
         assert isinstance((await answers(kit, 1))[0], Fitted)
@@ -225,18 +210,7 @@ def store_history(cfg: config.Config, values: list[float]) -> None:
     """Samples of the series as the sink writes them."""
     client = Client.connect(cfg.clickhouse)
     migrations.apply(client, cfg.clickhouse)
-    count = len(values)
-    nothing = pa.array(np.full(count, np.nan, np.float32))
-    times = pa.array([START_MS + n * STEP_MS for n in range(count)], pa.timestamp("ms", "UTC"))
-    columns = {
-        "series_id": pa.array(np.full(count, history.series_id(SERIES), np.uint64)),
-        "ts": times,
-        "value": pa.array(values, pa.float64()),
-        **dict.fromkeys(("score", "level", "expected", "lower", "upper"), nothing),
-        "state": pa.array(np.zeros(count, np.uint8)),
-        "alert": pa.array(np.zeros(count, np.uint8)),
-    }
-    client.insert("telemetry", pa.table(columns))
+    insert_samples(client, SERIES, [START_MS + n * STEP_MS for n in range(len(values))], values)
     client.close()
 
 
@@ -276,7 +250,7 @@ async def test_a_fit_that_goes_wrong_is_counted_and_the_old_model_stays(
     params = {"until": str(broken_path / "never"), "marker": str(broken_path / "marker")}
     kit = broken(loop_kit, how, **params)
     store_history(kit.cfg, WAVE)
-    async with process(Trainer(kit.cfg)) as trainer:
+    async with running(Trainer(kit.cfg)) as trainer:
         # The good one runs in the process that the bad one then ends.
         await ask(kit)
         good = (await answers(kit, 1))[0]
@@ -303,7 +277,7 @@ async def test_a_history_that_makes_no_model_is_named(
     loop_kit: Kit, values: list[float], reason: Failure
 ) -> None:
     store_history(loop_kit.cfg, values)
-    async with process(Trainer(loop_kit.cfg)):
+    async with running(Trainer(loop_kit.cfg)):
         await ask(loop_kit)
         (answer,) = await answers(loop_kit, 1)
     assert isinstance(answer, Failed)
@@ -325,7 +299,7 @@ async def test_a_killed_trainer_loses_no_request(loop_kit: Kit, broken_path: Pat
                 await asyncio.sleep(0.05)
         victim.kill()
     until.touch()
-    async with process(Trainer(kit.cfg)):
+    async with running(Trainer(kit.cfg)):
         (answer,) = await answers(kit, 1)
     assert isinstance(answer, Fitted)
     (shown,) = await artifacts.on_topic(kit.cfg)
@@ -336,7 +310,7 @@ async def test_a_request_is_cancelled_while_it_runs(loop_kit: Kit, broken_path: 
     marker = broken_path / "marker"
     kit = broken(loop_kit, "hang", marker=str(marker), until=str(broken_path / "never"))
     store_history(kit.cfg, WAVE)
-    async with process(Trainer(kit.cfg)):
+    async with running(Trainer(kit.cfg)):
         await ask(kit, detector="broken")
         async with asyncio.timeout(DEADLINE_S):
             while not marker.exists():  # noqa: ASYNC110  # another process makes it
@@ -350,7 +324,7 @@ async def test_a_request_is_cancelled_while_it_runs(loop_kit: Kit, broken_path: 
 async def test_a_person_adopts_a_candidate_and_goes_back(loop_kit: Kit) -> None:
     kit = loop_kit
     store_history(kit.cfg, WAVE)
-    async with process(Trainer(kit.cfg)):
+    async with running(Trainer(kit.cfg)):
         await ask(kit, until_ms=START_MS + 400 * STEP_MS)
         await ask(kit, request_id="r2", adopt=False)
         old, new = await answers(kit, 2)
