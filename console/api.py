@@ -15,6 +15,7 @@ from console import lists, problems
 from console.find import Cache, Executor, Jobs
 from console.finding import router as finding
 from console.guard import Guard
+from console.models import ProblemDetails
 from console.state import State
 from schemas import config
 from stream.clickhouse import ClickHouse
@@ -27,7 +28,8 @@ _ABOUT: Final = (
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     status: {
         "description": HTTPStatus(status).phrase,
-        "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        "model": ProblemDetails,
+        "content": {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/ProblemDetails"}}},
     }
     for status in (400, 401, 403, 404, 413, 422, 429, 503)
 }

@@ -6,7 +6,7 @@ import base64
 import json
 import re
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
@@ -98,7 +98,7 @@ def newest(client: Client, series_id: int) -> datetime | None:
     rows = client.rows(
         "SELECT max(ts), count() FROM telemetry WHERE series_id = {id:UInt64}", {"id": series_id}
     )
-    return rows[0][0] if rows[0][1] else None
+    return rows[0][0].replace(tzinfo=UTC) if rows[0][1] else None
 
 
 def matching(text: str) -> list[Condition]:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from fastapi import APIRouter, Path, Query
 
 from console import catalog
-from console.models import Anomaly, Page, Sample, SeriesItem, Window
+from console.models import Anomaly, Page, Sample, SeriesItem, Utc, Window
 from console.problems import ProblemError
 from console.state import Shared
 from console.thinning import thinned
@@ -21,7 +21,7 @@ Match = Annotated[
     str | None,
     Query(max_length=4096, description='Label matcher as in Prometheus: metric{service="shop",pod=~"a.*"}'),
 ]
-When = Annotated[datetime | None, Query(description="ISO 8601; UTC where it names no zone.")]
+When = Annotated[Utc | None, Query(description="ISO 8601; UTC where it names no zone.")]
 
 
 @router.get("/healthz", tags=["health"])
@@ -36,7 +36,7 @@ async def series(
 ) -> Page[SeriesItem]:
     """The series that were seen."""
     found = await state.store.run(catalog.series, _matching(match), limit, cursor)
-    return Page[SeriesItem](items=[_timed(each) for each in found.items], next=found.next)
+    return Page[SeriesItem](items=[SeriesItem(**each) for each in found.items], next=found.next)
 
 
 @router.get("/series/{series_id}/window")
@@ -57,13 +57,12 @@ async def window(
     if end is None:
         newest = await state.store.run(catalog.newest, number) or datetime.now(UTC)
         end = newest + timedelta(milliseconds=1)
-    end = _utc(end)
-    start = _utc(start) if start is not None else end - timedelta(days=1)
+    start = start if start is not None else end - timedelta(days=1)
     if start >= end:
         raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "start must be before end.")
     rows = await state.store.run(catalog.window, number, start, end)
     samples = [
-        Sample(timestamp=_utc(row.pop("ts")), anomaly=bool(row.pop("alert")), **row)
+        Sample(timestamp=row.pop("ts"), anomaly=bool(row.pop("alert")), **row)
         for row in thinned(rows, max_samples)
     ]
     return Window(series=text, start=start, end=end, samples=samples, total=len(rows))
@@ -87,20 +86,12 @@ async def anomalies(
     if severity:
         where.append(catalog.one_of("severity", "severities", severity))
     if start is not None:
-        where.append(catalog.since("started", "start", _utc(start)))
+        where.append(catalog.since("started", "start", start))
     if end is not None:
-        where.append(catalog.before("started", "end", _utc(end)))
+        where.append(catalog.before("started", "end", end))
     found = await state.store.run(catalog.anomalies, where, limit, cursor)
-    return Page[Anomaly](items=[_timed(each) for each in found.items], next=found.next)
+    return Page[Anomaly](items=[Anomaly(**each) for each in found.items], next=found.next)
 
 
 def _matching(match: str | None) -> list[catalog.Condition]:
     return [] if match is None else catalog.matching(match)
-
-
-def _timed(row: dict[str, Any]) -> Any:
-    return {name: _utc(cell) if isinstance(cell, datetime) else cell for name, cell in row.items()}
-
-
-def _utc(moment: datetime) -> datetime:
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)

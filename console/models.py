@@ -5,16 +5,21 @@ from __future__ import annotations
 from datetime import UTC, datetime
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, PlainSerializer, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PlainSerializer
+
+from stream.formats.timestamps import iso
 
 T = TypeVar("T")
 
 
-def _iso(moment: datetime) -> str:
-    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def _utc(moment: datetime) -> datetime:
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
 
 
-Moment = Annotated[datetime, PlainSerializer(_iso, return_type=str)]
+Utc = Annotated[datetime, AfterValidator(_utc)]
+"""A time of a request or of a table; one that names no zone is UTC."""
+
+Moment = Annotated[Utc, PlainSerializer(iso, return_type=str)]
 
 
 class Closed(BaseModel):
@@ -57,17 +62,20 @@ class FindRequest(Closed):
         examples=["web_response"],
     )
     data_source: DataSource | None = None
-    start: datetime | None = Field(None, description="First time; all without it.")
-    end: datetime | None = Field(None, description="The time after the last one.")
+    start: Utc | None = Field(None, description="First time; all without it.")
+    end: Utc | None = Field(None, description="The time after the last one.")
     parameters: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Parameters by model, as GET /models lists them."
     )
 
-    @field_validator("start", "end")
-    @classmethod
-    def _utc(cls, moment: datetime | None) -> datetime | None:
-        """A time that names no zone is UTC."""
-        return moment.replace(tzinfo=UTC) if moment is not None and moment.tzinfo is None else moment
+
+class ProblemDetails(BaseModel):
+    """Why there is no answer (RFC 9457); ``detail`` says what to do."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
 
 
 class Point(BaseModel):

@@ -15,6 +15,7 @@ from fastapi import Response
 
 from console.find import Job, Part
 from schemas.find import Found, IntervalsFound
+from stream.formats.timestamps import ms_to_iso
 
 POINT_COLUMNS: Final = ("timestamp", "value", "score", "expected", "lower", "upper", "anomaly")
 INTERVAL_COLUMNS: Final = ("start", "end", "severity")
@@ -38,7 +39,9 @@ def response(job: Job, form: str, accept: str) -> Response:
 def rows(found: Found) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
     """Names of the columns and rows of one answer; times ISO 8601, None where there is no number."""
     if isinstance(found, IntervalsFound):
-        spans = [(_iso(each.start_ms), _iso(each.end_ms), each.severity) for each in found.intervals]
+        spans = [
+            (ms_to_iso(each.start_ms), ms_to_iso(each.end_ms), each.severity) for each in found.intervals
+        ]
         return INTERVAL_COLUMNS, spans
     times = np.frombuffer(found.ts_ms, "<i8").astype("M8[ms]")
     texts = [f"{text}Z" for text in np.datetime_as_string(times).tolist()]
@@ -85,7 +88,3 @@ def _numbers(packed: bytes) -> list[float | None]:
     """Rounded to what a float32 holds, which is what the detectors compute in."""
     values = np.frombuffer(packed, "<f8")
     return [None if number != number else float(f"{number:.9g}") for number in values.tolist()]  # noqa: PLR0124  # NaN
-
-
-def _iso(ms: int) -> str:
-    return f"{np.datetime_as_string(np.datetime64(ms, 'ms'))}Z"

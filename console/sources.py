@@ -8,7 +8,6 @@ from collections.abc import Iterator, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 import pyarrow as pa
 
@@ -35,18 +34,14 @@ _DATE: Final = re.compile(r"(?:Nullable\()?(?:Date|Date32|DateTime)\b")
 _LOCAL_NAMES: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
-def allowed(cfg: config.Config, host: str | None, port: int | None) -> tuple[config.ClickHouse, bool]:
-    """The server that a request names, and whether it is the configured one; raises `ProblemError`."""
+def allowed(cfg: config.Config, host: str | None, port: int | None) -> config.DataSource | None:
+    """The server that a request names, None for the configured one; raises `ProblemError`."""
     own = cfg.clickhouse
     if host is None or (_same(host, own.host) and (port is None or port == own.port)):
-        return own, True
+        return None
     for each in cfg.console.data_sources:
         if _same(host, each.host) and (port is None or port == each.port):
-            named = {
-                name: getattr(each, name)
-                for name in ("host", "port", "secure", "username", "password", "database")
-            }
-            return config.ClickHouse(**named), False
+            return each
     raise ProblemError(
         HTTPStatus.FORBIDDEN,
         f"data_source {host}:{port or own.port} is not among the servers of the configuration: "
@@ -57,24 +52,30 @@ def allowed(cfg: config.Config, host: str | None, port: int | None) -> tuple[con
 
 async def query(cfg: config.Config, host: str | None, port: int | None, sql: str) -> pa.Table:
     """The rows of a SELECT, at most ``console.max_rows``; raises `ProblemError` or `RefusedError`."""
-    server, own = allowed(cfg, host, port)
-    address = None if own else await _address(cfg, server)
-    return await asyncio.to_thread(_query, server, address, sql, cfg.console)
+    source = allowed(cfg, host, port)
+    if source is None:
+        return await asyncio.to_thread(_query, cfg.clickhouse, None, sql, cfg.console)
+    address = await _address(source)
+    return await asyncio.to_thread(_query, _server(source), address, sql, cfg.console)
 
 
-async def _address(cfg: config.Config, server: config.ClickHouse) -> str:
+def _server(source: config.DataSource) -> config.ClickHouse:
+    names = ("host", "port", "secure", "username", "password", "database")
+    return config.ClickHouse(**{name: getattr(source, name) for name in names})
+
+
+async def _address(source: config.DataSource) -> str:
     """The address to connect to: looked up once, so that a name cannot mean another one afterwards."""
-    source = next(s for s in cfg.console.data_sources if (s.host, s.port) == (server.host, server.port))
     try:
-        found = await asyncio.to_thread(addresses.resolve, server.host, server.port)
+        found = await asyncio.to_thread(addresses.resolve, source.host, source.port)
     except OSError as error:
         raise ProblemError(
-            HTTPStatus.BAD_GATEWAY, f"{server.host} cannot be looked up: {error.strerror}"
+            HTTPStatus.BAD_GATEWAY, f"{source.host} cannot be looked up: {error.strerror}"
         ) from None
     if not source.allow_private and not all(map(addresses.is_public, found)):
         raise ProblemError(
             HTTPStatus.FORBIDDEN,
-            f"{server.host} has the private address {found[0]}: an operator can allow it with allow_private.",
+            f"{source.host} has the private address {found[0]}: an operator can allow it with allow_private.",
         )
     return found[0]
 
@@ -136,11 +137,6 @@ def _only_tables(client: Client, sql: str, settings: Mapping[str, Any]) -> None:
 
 def _same(one: str, other: str) -> bool:
     return one.lower() == other.lower() or {one.lower(), other.lower()} <= _LOCAL_NAMES
-
-
-def without_secrets(source: config.DataSource) -> dict[str, Any]:
-    """For lists that people see."""
-    return {k: v for k, v in msgspec.to_builtins(source).items() if k not in {"password", "username"}}
 
 
 def telemetry(client: Client, request: FindRequest, limits: config.Console) -> Frame:

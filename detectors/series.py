@@ -65,11 +65,7 @@ class SeriesTable:
         """Metric and labels; a text that does not parse is taken as a bare metric name."""
         found = self._parsed.get(slot)
         if found is None:
-            try:
-                found = Series.parse(self._texts[slot])
-            except ValueError:
-                found = Series(self._texts[slot])
-            self._parsed[slot] = found
+            found = self._parsed[slot] = Series.of(self._texts[slot])
         return found
 
     def series_id(self, slot: int) -> str:

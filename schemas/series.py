@@ -44,6 +44,14 @@ class Series(msgspec.Struct, frozen=True, order=True):
             raise ValueError(f"series {text!r} does not end with '}}'")
         return cls(metric, _parse_labels(rest[:-1], text))
 
+    @classmethod
+    def of(cls, text: str) -> Series:
+        """The same of any text: one that does not parse is taken as a bare metric name."""
+        try:
+            return cls.parse(text)
+        except ValueError:
+            return cls(text)
+
 
 def _parse_labels(body: str, text: str) -> dict[str, str]:
     labels: dict[str, str] = {}

@@ -145,9 +145,8 @@ async def on_topic(cfg: config.Config) -> list[Shown]:
 
 async def partitions(cfg: config.Config) -> list[TopicPartition]:
     """The partitions of the topic; none where it does not exist."""
-    name = cfg.topics.artifacts.name
     async with Admin.connect(cfg.kafka) as admin:
-        return [TopicPartition(name, number) for number in range((await admin.topics()).get(name, 0))]
+        return await admin.partitions(cfg.topics.artifacts.name)
 
 
 async def _read_partition(client: Any, partition: TopicPartition, newest: dict[bytes, Shown]) -> None:

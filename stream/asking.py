@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import secrets
 from collections.abc import Callable
 from typing import Any, Final, Self
@@ -16,12 +15,10 @@ from schemas.find import FindTask, Found
 from schemas.request import Answer, Cancel, Failure, Find, FoundOut, NotFound, Progress
 from stream import kafka, topics
 from stream.errors import UserError
-from stream.kafka import KafkaError, TopicPartition
 
 log = structlog.get_logger(__name__)
 
 FETCH_MS: Final = 500
-CLOSE_TIMEOUT_S: Final = kafka.STOP_TIMEOUT_S
 
 _BEGUN: Final = 0.1
 """The share told when a trainer has begun: it cannot say how far a fit is."""
@@ -52,7 +49,7 @@ class Asker:
             await consumer.start()
             await _begin(cfg, consumer)
         except BaseException:
-            await _stop(consumer, producer)
+            await kafka.stop(consumer, producer)
             raise
         return cls(cfg, producer, consumer)
 
@@ -81,7 +78,7 @@ class Asker:
     async def close(self) -> None:
         self._reading.cancel()
         await asyncio.gather(self._reading, return_exceptions=True)
-        await _stop(self._consumer, self._producer)
+        await kafka.stop(self._consumer, self._producer)
 
     async def _send(self, request_id: str, message: bytes) -> None:
         topic = self._cfg.topics.requests.name
@@ -118,17 +115,8 @@ class Asker:
 
 async def _begin(cfg: config.Config, consumer: Any) -> None:
     """Read all answers from now on."""
-    name = cfg.topics.replies.name
     async with kafka.Admin.connect(cfg.kafka) as admin:
-        count = (await admin.topics())[name]
-    partitions = [TopicPartition(name, number) for number in range(count)]
+        partitions = await admin.partitions(cfg.topics.replies.name)
     consumer.assign(partitions)
     for partition, end in (await consumer.end_offsets(partitions)).items():
         consumer.seek(partition, end)
-
-
-async def _stop(*clients: Any) -> None:
-    for client in clients:
-        with contextlib.suppress(TimeoutError, KafkaError):
-            async with asyncio.timeout(CLOSE_TIMEOUT_S):
-                await client.stop()

@@ -102,12 +102,7 @@ def demo(
 @app.command()
 def worker(config: ConfigOption = None, overrides: SetOption = None) -> None:
     """Score telemetry: a member of the consumer group, until SIGTERM or Ctrl-C."""
-    cfg = _load(config, overrides)
-    from stream import logs
-    from stream import worker as command
-
-    logs.configure(cfg.log, "worker")
-    _serve(lambda: command.main(cfg), cfg)
+    _run("worker", _load(config, overrides))
 
 
 @app.command()
@@ -116,58 +111,32 @@ def sink(config: ConfigOption = None, overrides: SetOption = None) -> None:
     cfg = _load(config, overrides)
     if not cfg.clickhouse.enabled:
         raise UserError("clickhouse.enabled is false, so there is nothing for a sink to do")
-    from stream import logs
-    from stream import sink as command
-
-    logs.configure(cfg.log, "sink")
-    _serve(lambda: command.main(cfg), cfg)
+    _run("sink", cfg)
 
 
 @app.command()
 def notify(config: ConfigOption = None, overrides: SetOption = None) -> None:
     """Relay anomalies to webhooks and Alertmanager (`notify.targets`), until SIGTERM or Ctrl-C."""
-    cfg = _load(config, overrides)
-    from stream import logs
-    from stream import notify as command
-
-    logs.configure(cfg.log, "notify")
-    _serve(lambda: command.main(cfg), cfg)
+    _run("notify", _load(config, overrides))
 
 
 @app.command()
 def coordinator(config: ConfigOption = None, overrides: SetOption = None) -> None:
     """Ask for new models when they are due, until SIGTERM or Ctrl-C."""
-    cfg = _load(config, overrides)
-    from stream import coordinator as command
-    from stream import logs
-
-    logs.configure(cfg.log, "coordinator")
-    _serve(lambda: command.main(cfg), cfg)
+    _run("coordinator", _load(config, overrides))
 
 
 @app.command()
 def trainer(config: ConfigOption = None, overrides: SetOption = None) -> None:
     """Fit models on request: a member of the consumer group, until SIGTERM or Ctrl-C."""
-    cfg = _load(config, overrides)
-    from stream import logs
-    from stream import trainer as command
-
-    logs.configure(cfg.log, "trainer")
-    _serve(lambda: command.main(cfg), cfg)
+    _run("trainer", _load(config, overrides))
 
 
 @app.command()
 def console(config: ConfigOption = None, overrides: SetOption = None) -> None:
     """Serve the HTTP API (see /docs on its port), until SIGTERM or Ctrl-C."""
-    cfg = _load(config, overrides)
-    from importlib import import_module
-
-    from stream import logs
-
-    logs.configure(cfg.log, "console")
     # By name: the console is built on this package, which must not depend on it.
-    serve = import_module("console.serve")
-    _serve(lambda: serve.main(cfg), cfg)
+    _run("console", _load(config, overrides), "console.serve")
 
 
 @app.command()
@@ -372,13 +341,18 @@ def _passed_on(config: Path | None, overrides: list[str] | None) -> list[str]:
     return options
 
 
-def _serve(main: Any, cfg: Any) -> None:
-    """Run a process that needs the broker; without one, a sentence instead of a traceback."""
+def _run(name: str, cfg: Any, module: str = "") -> None:
+    """Run a process of that name until a signal; without a broker, a sentence instead of a traceback."""
+    from importlib import import_module
+
+    from stream import logs
     from stream.kafka import KafkaConnectionError
     from stream.produce import no_broker
 
+    command = import_module(module or f"stream.{name}")
+    logs.configure(cfg.log, name)
     try:
-        main()
+        command.main(cfg)
     except (KafkaConnectionError, TimeoutError) as error:
         raise no_broker(cfg.kafka) from error
 

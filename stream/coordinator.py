@@ -10,6 +10,7 @@ Faust acknowledges a message when the agent asks for the next one, so an agent m
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
@@ -202,14 +203,11 @@ def _request(due: Due) -> Refit:
 
 
 def _known_series(cfg: config.ClickHouse) -> list[tuple[str, int, int]]:
-    client = Client.connect(cfg)
-    try:
+    with contextlib.closing(Client.connect(cfg)) as client:
         found = client.rows(
-            "SELECT any(series), toUnixTimestamp64Milli(min(first_seen)), "
-            "toUnixTimestamp64Milli(max(last_seen)) FROM series GROUP BY series_id"
+            "SELECT series, toUnixTimestamp64Milli(first_seen), toUnixTimestamp64Milli(last_seen) "
+            "FROM series_latest"
         )
-    finally:
-        client.close()
     return [(str(series), int(first), int(last)) for series, first, last in found]
 
 

@@ -9,7 +9,7 @@ import msgspec
 
 from schemas import config
 from schemas.deadletter import DeadLetter
-from stream.kafka import Admin, End, TopicPartition, consumer, producer
+from stream.kafka import Admin, End, consumer, producer
 
 WAIT_MS: Final = 50
 """Of one fetch; three empty ones end the reading."""
@@ -35,12 +35,11 @@ async def read(cfg: config.Config) -> AsyncIterator[Stored]:
     """All committed dead letters that the topic still holds, partition by partition."""
     topic = cfg.topics.deadletters.name
     async with Admin.connect(cfg.kafka) as admin:
-        partitions = (await admin.topics()).get(topic, 0)
+        places = await admin.partitions(topic)
     client = consumer(cfg.kafka, fetch_max_wait_ms=WAIT_MS)
     await client.start()
     try:
-        for number in range(partitions):
-            place = TopicPartition(topic, number)
+        for place in places:
             client.assign([place])
             end, reached = End(client, place), False
             while not reached:

@@ -181,7 +181,7 @@ FIT_FAILURES: Final = Spec(
     "counter",
     "tocsin_fit_failures",
     "Fits that gave no model, by reason (raised, deadline, memory, died, too_little_history, constant, "
-    "not_finite, too_large, unavailable, cancelled); the old model stays.",
+    "not_finite, too_large, unavailable, impossible, cancelled); the old model stays.",
     ("detector", "reason"),
 )
 FIT_SECONDS: Final = Spec(

@@ -13,7 +13,6 @@ import random
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from datetime import UTC, datetime
 from importlib import resources
 from pathlib import Path
 from typing import Any, Final
@@ -29,6 +28,7 @@ from schemas.event import AnomalyEvent, Severity, Status
 from stream import kafka, topics
 from stream import metrics as m
 from stream.errors import UserError
+from stream.formats.timestamps import ms_to_iso
 from stream.kafka import KafkaError, Record
 from stream.running import until_signal
 
@@ -254,7 +254,7 @@ async def _post(client: httpx.AsyncClient, url: str, body: bytes, headers: dict[
 
 def _template(cfg: config.NotifyTarget) -> jinja2.Template:
     environment = ImmutableSandboxedEnvironment(undefined=jinja2.StrictUndefined, autoescape=False)  # JSON
-    environment.filters["iso"] = _iso
+    environment.filters["iso"] = ms_to_iso
     try:
         if cfg.template:
             text = Path(cfg.template).read_text(encoding="utf-8")
@@ -263,11 +263,6 @@ def _template(cfg: config.NotifyTarget) -> jinja2.Template:
         return environment.from_string(text)
     except (OSError, jinja2.TemplateError) as error:
         raise UserError(f"template of notify target {cfg.name!r}: {error}") from error
-
-
-def _iso(ms: int) -> str:
-    moment = datetime.fromtimestamp(ms / 1000, UTC)
-    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 async def run(

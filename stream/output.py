@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime
 from typing import Any, Final, Literal
 
 import msgspec
@@ -14,6 +13,7 @@ from detectors.protocol import Scored
 from schemas.deadletter import DeadLetter
 from schemas.event import AnomalyEvent
 from schemas.score import ScoreBatch
+from stream.formats.timestamps import ms_to_iso
 from stream.kafka import BATCH_BYTES, Message, TopicPartition
 
 SCORE_CHUNK: Final = 16_384
@@ -27,14 +27,13 @@ _pack = msgspec.msgpack.Encoder().encode
 
 def event_message(topic: str, event: AnomalyEvent, source: TopicPartition) -> Message:
     """An anomaly event as a CloudEvent in binary mode, keyed by its series."""
-    moment = datetime.fromtimestamp(event.detected_ms / 1000, UTC)
     headers = [
         ("ce_specversion", b"1.0"),
         ("ce_id", event.event_id.encode()),
         ("ce_source", f"/tocsin/{source.topic}/{source.partition}".encode()),
         ("ce_type", f"{EVENT_TYPE}.{event.status}".encode()),
         ("ce_subject", event.anomaly_id.encode()),
-        ("ce_time", moment.isoformat(timespec="milliseconds").replace("+00:00", "Z").encode()),
+        ("ce_time", ms_to_iso(event.detected_ms).encode()),
         ("content-type", b"application/json"),
     ]
     return Message(topic, _json(event), event.series.encode(), headers=headers)

@@ -168,7 +168,7 @@ class SeriesBook:
 
     def rows(self, seen: Seen) -> pa.Table:
         texts = [self._texts[number] for number in seen.numbers.tolist()]
-        parsed = [_parse(text) for text in texts]
+        parsed = [Series.of(text) for text in texts]
         columns = [
             pa.array(self._ids[seen.numbers]),
             texts,
@@ -324,10 +324,3 @@ def _row(event: AnomalyEvent, series_id: int) -> dict[str, Any]:
     for name in ("status", "kind", "severity", "direction"):
         row[name] = str(row[name])
     return row
-
-
-def _parse(text: str) -> Series:
-    try:
-        return Series.parse(text)
-    except ValueError:
-        return Series(text)

@@ -99,7 +99,7 @@ class Timetable:
         if isinstance(command, Refresh):
             matcher, trigger, detector = Matcher.parse(command.series), Trigger.PERSON, command.detector
             found = [
-                w for text, w in self._watched.items() if w is not None and matcher.matches(_parsed(text))
+                w for text, w in self._watched.items() if w is not None and matcher.matches(Series.of(text))
             ]
         elif isinstance(command, Label):
             labelled = self._watched.get(command.series)
@@ -178,19 +178,12 @@ class Timetable:
 
     def _models(self, text: str) -> dict[str, Model]:
         """The first rule of each detector that matches."""
-        series = _parsed(text)
+        series = Series.of(text)
         models: dict[str, Model] = {}
         for rule, matcher in self._rules:
             if rule.detector not in models and matcher.matches(series):
                 models[rule.detector] = Model(rule)
         return models
-
-
-def _parsed(text: str) -> Series:
-    try:
-        return Series.parse(text)
-    except ValueError:
-        return Series(text)
 
 
 def residuals(

@@ -8,7 +8,6 @@ artifact of a request replaces the first one, and is equal to it.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
 from collections.abc import Callable
 from typing import Any, Final, cast
@@ -103,10 +102,7 @@ class Trainer:
         finally:
             await self._give_up()
             await asyncio.gather(*(process.stop() for process in self._processes))
-            for client in (self._client, self._producer):
-                with contextlib.suppress(TimeoutError, KafkaError):
-                    async with asyncio.timeout(kafka.STOP_TIMEOUT_S):
-                        await client.stop()
+            await kafka.stop(self._client, self._producer)
             endpoint.close()
             log.info("trainer stopped")
 

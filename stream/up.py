@@ -6,8 +6,6 @@ import asyncio
 import signal
 import sys
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -21,7 +19,7 @@ from stream import topics
 from stream.errors import UserError
 from stream.local.broker import LocalKafka
 from stream.local.clickhouse import LocalClickHouse
-from stream.local.process import LOOPBACK, Child, LocalRuntimeError
+from stream.local.process import LOOPBACK, Child, LocalRuntimeError, answers
 
 START_TIMEOUT_S: Final = 90.0
 """For worker and sink: the first start on a machine compiles kernels, on a busy core for half a minute."""
@@ -39,7 +37,6 @@ OURS: Final = ("worker", "sink", "coordinator", "trainer")
 
 _LOCAL_HOSTS: Final = frozenset({"localhost", LOOPBACK})
 _WATCH_S: Final = 0.3
-_PROBE_TIMEOUT_S: Final = 2.0
 
 
 class Service:
@@ -213,15 +210,6 @@ def where(stack: Stack) -> Iterator[str]:
         yield f"ClickHouse   http://{store.host}:{store.port}, database {store.database}"
     for service in stack.services:
         yield f"{service.child.name:<12} {service.metrics_url}, log {service.child.log_path}"
-
-
-def answers(url: str) -> bool:
-    """Whether something serves this address."""
-    try:
-        with urllib.request.urlopen(url, timeout=_PROBE_TIMEOUT_S) as reply:  # noqa: S310  # ours, http on loopback
-            return bool(reply.status == 200)
-    except (OSError, urllib.error.URLError):
-        return False
 
 
 def _kafka_port(cfg: config.Config) -> int:

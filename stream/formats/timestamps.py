@@ -26,6 +26,16 @@ def to_ms(ts: float | str) -> int:
     return int(ts) if ts > MILLISECONDS_FROM else round(ts * 1000)
 
 
+def iso(moment: datetime) -> str:
+    """ISO 8601 in UTC with milliseconds, as ``2026-01-31T23:59:59.999Z``."""
+    return moment.astimezone(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def ms_to_iso(ms: int) -> str:
+    """`iso` of Unix milliseconds."""
+    return iso(_EPOCH + ms * _MS)
+
+
 def _text_to_ms(text: str) -> int:
     try:
         moment = datetime.fromisoformat(text)

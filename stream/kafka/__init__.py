@@ -17,6 +17,7 @@ from stream.kafka.clients import (
     consumer,
     producer,
     quiet,
+    stop,
 )
 from stream.kafka.group import Rebalance, WorkerConsumer, subscribe
 from stream.kafka.transactions import BATCH_BYTES, IdempotentProducer, Producer, TransactionalProducer
@@ -41,5 +42,6 @@ __all__ = [
     "consumer",
     "producer",
     "quiet",
+    "stop",
     "subscribe",
 ]

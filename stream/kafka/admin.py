@@ -11,7 +11,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.errors import for_code
 
 from schemas import config
-from stream.kafka.clients import CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_MS, connection
+from stream.kafka.clients import CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_MS, TopicPartition, connection
 
 
 class Admin:
@@ -36,6 +36,10 @@ class Admin:
         names = await self._client.list_topics()
         described = await self._client.describe_topics(names)
         return {topic["topic"]: len(topic["partitions"]) for topic in described}
+
+    async def partitions(self, topic: str) -> list[TopicPartition]:
+        """Those of a topic; none where it does not exist."""
+        return [TopicPartition(topic, number) for number in range((await self.topics()).get(topic, 0))]
 
     async def create(self, name: str, partitions: int, replicas: int, options: dict[str, str]) -> bool:
         """Create a topic; False where it exists. Raises `KafkaError` for any other refusal."""

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import logging
 import ssl
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple, Protocol
 
 import aiokafka
+from aiokafka.errors import KafkaError
 
 from schemas import config
 
@@ -97,6 +100,14 @@ class End:
 
     def _polled(self) -> int:
         return self._client.last_poll_timestamp(self._partition) or 0
+
+
+async def stop(*clients: Any) -> None:
+    """Stop each within `STOP_TIMEOUT_S`, whether or not its broker is there."""
+    for client in clients:
+        with contextlib.suppress(TimeoutError, KafkaError):
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await client.stop()
 
 
 def quiet() -> None:

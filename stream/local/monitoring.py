@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import urllib.error
-import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final, Self
@@ -12,7 +10,7 @@ from urllib.parse import urlsplit
 
 import yaml
 
-from stream.local.process import LOOPBACK, Child, LocalRuntimeError, free_port
+from stream.local.process import LOOPBACK, Child, LocalRuntimeError, answers, free_port
 
 DEPLOY: Final = Path(__file__).resolve().parents[2] / "deploy"
 
@@ -85,7 +83,7 @@ class Monitoring:
     def _start(self, child: Child, url: str, options: Sequence[str]) -> None:
         program = next(filter(None, map(shutil.which, _PROGRAMS[child.name])))
         command = [program, *options, f"--web.listen-address={urlsplit(url).netloc}"]
-        child.start(command, ready=lambda: _ready(f"{url}/-/ready"), timeout_s=START_TIMEOUT_S)
+        child.start(command, ready=lambda: answers(f"{url}/-/ready"), timeout_s=START_TIMEOUT_S)
 
     def _data(self, child: Child) -> Path:
         return self._folder / f"{child.name}-data"
@@ -121,11 +119,3 @@ class Monitoring:
         file = self._folder / name
         file.write_text(yaml.safe_dump(content), encoding="utf-8")
         return file
-
-
-def _ready(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=1.0) as reply:  # noqa: S310  # ours, on loopback
-            return bool(reply.status == 200)
-    except (OSError, urllib.error.URLError):
-        return False

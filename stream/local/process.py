@@ -16,6 +16,8 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Self
@@ -27,6 +29,7 @@ _POLL_S = 0.03
 _ORPHAN_STOP_S = 20.0
 # A killed process that is still there after this hangs in the kernel (a dead disk): nothing helps it.
 _KILL_S = 10.0
+_PROBE_TIMEOUT_S = 2.0
 
 
 class LocalRuntimeError(RuntimeError):
@@ -55,6 +58,15 @@ def require_free_port(port: int, purpose: str) -> None:
             raise LocalRuntimeError(
                 f"Port {port} for {purpose} is in use: end the program that has it or choose another port."
             ) from error
+
+
+def answers(url: str) -> bool:
+    """Whether something on this machine serves this address."""
+    try:
+        with urllib.request.urlopen(url, timeout=_PROBE_TIMEOUT_S) as reply:  # noqa: S310  # http on loopback
+            return bool(reply.status == 200)
+    except (OSError, urllib.error.URLError):
+        return False
 
 
 def start_time(pid: int) -> str | None:

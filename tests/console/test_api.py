@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import zipfile
 from datetime import UTC, datetime
 from typing import Any
@@ -188,3 +189,10 @@ async def test_a_window_is_thinned_out_and_keeps_the_anomaly(api: httpx.AsyncCli
 
 async def test_anomalies_can_be_listed_when_there_are_none(api: httpx.AsyncClient) -> None:
     assert (await api.get("/anomalies", params={"status": "open"})).json() == {"items": [], "next": None}
+
+
+async def test_its_own_description_names_only_what_it_has(api: httpx.AsyncClient) -> None:
+    page = (await api.get("/openapi.json")).json()
+    named = set(re.findall(r'"#/components/schemas/([^"]+)"', json.dumps(page)))
+    assert named <= set(page["components"]["schemas"])
+    assert "ProblemDetails" in named
