@@ -20,6 +20,10 @@ SETTLED_S: Final = 2.0
 """Without a new sample for this long, what is there is all. Shorter than a sink's batch interval and a model
 lacks its newest history; longer delays the fits of series that have gone silent."""
 
+FIRST_S: Final = 15.0
+"""As long for the first sample of a series: a sink that starts makes its tables and warms up for seconds,
+longer on a busy machine, and an answer of no history costs the model an hour."""
+
 LOOK_EVERY_S: Final = 0.2
 
 Spans = Sequence[tuple[int, int]]
@@ -34,17 +38,25 @@ def read(client: Client, series: str, from_ms: int, until_ms: int) -> History:
 
 def arrived(client: Client, series: str, until_ms: int) -> None:
     """Wait for the sink: until the sample before ``until_ms`` is stored, or no more of them come."""
-    newest, since = -1, time.monotonic()
-    while newest < until_ms - 1 and time.monotonic() - since < SETTLED_S:
-        ((stored,),) = client.rows(
-            "SELECT toUnixTimestamp64Milli(max(ts)) FROM telemetry WHERE series_id = {id:UInt64} "
-            "AND ts < fromUnixTimestamp64Milli({until:Int64}, 'UTC')",
-            {"id": history.series_id(series), "until": until_ms},
-        )
+    newest, since = 0, time.monotonic()
+    while newest < until_ms - 1 and time.monotonic() - since < (SETTLED_S if newest else FIRST_S):
+        stored = _newest_ms(client, series, until_ms)
         if stored > newest:
             newest, since = stored, time.monotonic()
         if newest < until_ms - 1:
             time.sleep(LOOK_EVERY_S)
+
+
+def _newest_ms(client: Client, series: str, until_ms: int) -> int:
+    """The newest sample before ``until_ms``; 0 without one."""
+    if not _exists(client, "telemetry"):
+        return 0
+    ((newest,),) = client.rows(
+        "SELECT toUnixTimestamp64Milli(max(ts)) FROM telemetry WHERE series_id = {id:UInt64} "
+        "AND ts < fromUnixTimestamp64Milli({until:Int64}, 'UTC')",
+        {"id": history.series_id(series), "until": until_ms},
+    )
+    return int(newest)
 
 
 def without(found: History, spans: Spans) -> History:
@@ -113,5 +125,5 @@ def store(client: Client, manifest: Manifest) -> None:
 
 
 def _exists(client: Client, table: str) -> bool:
-    """Before the first label or mute a database may lack the tables."""
+    """The sink makes the tables when it first starts."""
     return bool(int(client.command(f"EXISTS TABLE {table}")))
