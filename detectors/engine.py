@@ -9,16 +9,16 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from detectors import registry
 from detectors.batch import Artifact, BatchDetector
-from detectors.ensemble import Ensemble, Verdict, budgets
+from detectors.ensemble import Ensemble, Verdict, band
 from detectors.episode import Episodes
 from detectors.events import Ongoing, events, ongoing
-from detectors.protocol import F32, Detector, Samples, Scored, State
+from detectors.panel import Panel
+from detectors.policy import BEYOND, Policies
+from detectors.protocol import F32, F64, I64, Asked, Bools, Samples, Scored, Scores, State
 from detectors.reorder import Reorder
 from detectors.rows import part, prefixed
 from detectors.series import SeriesTable, Step
-from detectors.tails import tail_for
 from detectors.window import Windows
 from schemas import config as schema
 from schemas.event import AnomalyEvent
@@ -56,20 +56,16 @@ class Engine:
         """``timer`` returns seconds; with one, `cost_s` adds up what each part takes."""
         self._config, self._admission, self._timer = config, admission, timer
         self.cost_s: dict[str, float] = {}
-        self.detectors: list[Detector] = [
-            registry.load(each.name).create(each.params, config.seed) for each in config.detectors
-        ]
+        self.policies = Policies(config)
+        self._panel = Panel(config, bool(self.policies.has_days_off.any()), self._part_done)
         weights = [each.weight for each in config.detectors]
         self._reorder = Reorder(admission.allowed_lateness_ms)
         self.series = SeriesTable(admission.max_series_per_partition, admission.max_series_per_metric)
-        self.windows = Windows(config.window, config.warm_up_samples)
-        self._calibrators = [
-            tail_for(detector, budget)
-            for detector, budget in zip(self.detectors, budgets(weights, config.alert_budget), strict=True)
-        ]
+        self.windows = Windows(config.window)
         self._ensemble = Ensemble(weights, config.level_half_life_samples)
         self._episodes = Episodes(config)
         self._states = np.zeros(len(SampleState), np.int64)
+        self._began = 0.0
         self.adopted: dict[int, dict[str, str]] = {}
         """Ids of the artifacts in use, by slot and detector."""
 
@@ -80,7 +76,7 @@ class Engine:
         ``ValueError`` for a detector that is not configured or not fitted, and for an artifact that it
         refuses. ``artifact_id`` is what events will name.
         """
-        found = [each for each in self.detectors if each.name == detector]
+        found = [each for each in self._panel.detectors if each.name == detector]
         if not found:
             raise ValueError(f"no detector {detector!r} is configured")
         slot = self.series.slot(series)
@@ -95,7 +91,7 @@ class Engine:
 
     def process(self, samples: Samples) -> Scored:
         """Score a batch, then learn it, sample by sample in order."""
-        began = self._now()
+        self._began = self._now()
         ordered = self._reorder.push(
             Samples(
                 samples.series,
@@ -110,24 +106,26 @@ class Engine:
         told: list[AnomalyEvent] = []
         for step in self.series.steps(ordered.series, ordered.series_index):
             self._make_room(step)
-            began = self._spent("series", began)
+            self._part_done("series")
             rows = slice(step.start, step.stop)
             told += self._run(
                 step, ordered.ts_ms[rows], ordered.values[rows], floats[:, rows], states[rows], started[rows]
             )
-            began = self._now()
+            self._began = self._now()
         self._states += np.bincount(states, minlength=len(self._states))
         score, level, expected, lower, upper = floats
         return Scored(*ordered, score, level, expected, lower, upper, states, started, told)
 
     def _make_room(self, step: Step) -> None:
-        rooms: list[Any] = [self.windows, self._ensemble, self._episodes, *self._calibrators, *self.detectors]
+        rooms: list[Any] = [self.windows, self._ensemble, self._episodes, self._panel]
         for each in rooms:
             each.reserve(len(self.series))
             if len(step.evicted):
                 each.evict(step.evicted)
         for slot in step.evicted.tolist():
             self.adopted.pop(slot, None)
+        with_days_off = self.policies.assign(self.series, step.evicted)
+        self._panel.give_days_off(with_days_off, len(self.series))
 
     def _run(
         self,
@@ -139,45 +137,51 @@ class Engine:
         started: NDArray[np.int64],
     ) -> list[AnomalyEvent]:
         """One step: fills ``floats`` (score, level, expected, lower, upper), ``states`` and ``started``."""
-        began = self._now()
-        admitted = self.windows.admit(step.slots, ts_ms, values)
+        self._began = self._now()
+        admitted = self.windows.admit(step.slots, ts_ms, values, self.policies.warm_up(step.slots))
         states[:] = admitted.states
-        began = self._spent("window", began)
-        slots, clock_ms, interval_ms, kept = step.slots, admitted.clock_ms, admitted.interval_ms, values
+        self._part_done("window")
         told_apart = (states == SampleState.GAP) | (states == SampleState.DUPLICATE)
-        partial = bool(told_apart.any())
-        keep: Any = np.flatnonzero(~told_apart) if partial else slice(None)
-        if partial:
-            slots, clock_ms, interval_ms = slots[keep], clock_ms[keep], interval_ms[keep]
-            kept = values[keep]
-        learn = states[keep] != SampleState.LATE
-        said = []
-        scores = np.empty((len(self.detectors), len(slots)), np.float32)
-        for d, detector in enumerate(self.detectors):
-            said.append(detector.step(slots, clock_ms, kept, learn))
-            began = self._spent(f"detector.{detector.name}", began)
-            scores[d] = self._calibrators[d].scores(
-                slots, said[d].surprise, said[d].ready, learn, interval_ms
-            )
-            began = self._spent("calibrate", began)
-        hints = np.zeros(scores.shape, np.uint8)
-        for row, each in zip(hints, said, strict=True):
-            if each.hint is not None:
-                row[:] = each.hint
-        verdict = self._ensemble.join(slots, clock_ms, interval_ms, learn, said, scores)
-        began = self._spent("ensemble", began)
-        unripe = (states[keep] == SampleState.WARMING_UP) | np.isnan(verdict.score)
+        keep: Any = np.flatnonzero(~told_apart) if told_apart.any() else slice(None)
+        asked = self._asked(
+            step.slots[keep], admitted.clock_ms[keep], admitted.interval_ms[keep], values[keep], states[keep]
+        )
+        said, scores = self._panel.judge(asked)
+        verdict, certain = self._verdict(asked, admitted.interval_ms[keep], said, scores)
+        self._part_done("ensemble")
+        unripe = ((states[keep] == SampleState.WARMING_UP) | np.isnan(verdict.score)) & ~certain
         verdict.score[unripe] = verdict.level[unripe] = np.nan
         after = states[keep]
-        after[unripe & learn] = SampleState.WARMING_UP
+        after[unripe & asked.learn] = SampleState.WARMING_UP
         states[keep] = after
-        counts = learn & ~unripe & self._ensemble.alerts
+        counts = asked.learn & ~unripe & self._ensemble.alerts
         began_at, told, peaks = self._episodes.advance(
-            slots, ts_ms[keep], kept, counts, verdict, scores, hints
-        )
+            asked.slots, ts_ms[keep], asked.values, counts, verdict, scores, _hints(said, scores.shape),
+            certain, self.policies.least_samples(asked.slots),
+        )  # fmt: skip
         self._fill(floats, started, keep, verdict, began_at)
-        self._spent("episodes", began)
-        return events(told, peaks, self.series, self.detectors, self.adopted)
+        self._part_done("episodes")
+        return events(told, peaks, self.series, self._panel.detectors, self.adopted, self.policies)
+
+    def _asked(
+        self, slots: I64, clock_ms: I64, interval_ms: F32, values: F64, states: NDArray[np.uint8]
+    ) -> Asked:
+        clocks = self.policies.clocks(slots, clock_ms)
+        exposure_ms = self.policies.exposure_ms(slots, interval_ms)
+        learn = states != SampleState.LATE
+        return Asked(slots, clock_ms, clocks.local_ms, values, learn, exposure_ms, clocks.off)
+
+    def _verdict(
+        self, asked: Asked, interval_ms: F32, said: list[Scores], scores: F32
+    ) -> tuple[Verdict, Bools]:
+        """The common word, and which samples are anomalous whatever was learned."""
+        policies, slots = self.policies, asked.slots
+        bands = policies.bound(slots, *band(said))
+        policies.restrain(slots, asked.values, bands, scores)
+        verdict = self._ensemble.join(slots, asked.local_ms, interval_ms, asked.learn, scores, bands)
+        certain = policies.beyond(slots, asked.values) & asked.learn
+        verdict.score[certain] = np.fmax(verdict.score[certain], BEYOND)
+        return verdict, certain
 
     @staticmethod
     def _fill(
@@ -190,13 +194,12 @@ class Engine:
     def _now(self) -> float:
         return self._timer() if self._timer is not None else 0.0
 
-    def _spent(self, name: str, since: float) -> float:
-        """Add the time since then to a part's cost; returns now."""
-        if self._timer is None:
-            return 0.0
-        now = self._timer()
-        self.cost_s[name] = self.cost_s.get(name, 0.0) + now - since
-        return now
+    def _part_done(self, name: str) -> None:
+        """Add the time since the last part was done to this part's cost."""
+        if self._timer is not None:
+            now = self._timer()
+            self.cost_s[name] = self.cost_s.get(name, 0.0) + now - self._began
+            self._began = now
 
     def counts(self) -> Counts:
         totals = self._states
@@ -220,7 +223,7 @@ class Engine:
 
     def _parts(self) -> dict[str, Any]:
         parts = {"reorder": self._reorder, "series": self.series, "window": self.windows}
-        return {**parts, "episodes": self._episodes}
+        return {**parts, "panel": self._panel, "episodes": self._episodes}
 
     def snapshot(self) -> State:
         """The whole state as arrays by name, independent of later batches."""
@@ -228,10 +231,6 @@ class Engine:
         state["adopted"] = np.frombuffer(msgspec.msgpack.encode(self.adopted), np.uint8).copy()
         for name, each in self._parts().items():
             state |= prefixed(name, each.snapshot())
-        for d, (detector, calibrator) in enumerate(zip(self.detectors, self._calibrators, strict=True)):
-            state[f"calibrator{d}"] = calibrator.snapshot()
-            state[f"version{d}"] = np.array([detector.version], np.int64)
-            state |= prefixed(f"detector{d}", detector.snapshot())
         return state
 
     @classmethod
@@ -249,12 +248,14 @@ class Engine:
         engine.adopted = msgspec.msgpack.decode(state["adopted"].tobytes(), type=dict[int, dict[str, str]])
         for name, each in engine._parts().items():
             each.load(part(name, state))
-        for d, each in enumerate(config.detectors):
-            detector = registry.load(each.name)
-            found = state.get(f"version{d}")
-            if found is None or int(found[0]) != detector.version:
-                raise ValueError(f"snapshot does not hold detector {each.name!r} version {detector.version}")
-            engine._calibrators[d].load(state[f"calibrator{d}"])
-            restored = detector.restore(each.params, config.seed, part(f"detector{d}", state))
-            engine.detectors[d] = restored
+        engine.policies.assign(engine.series, np.zeros(0, np.int64))
         return engine
+
+
+def _hints(said: list[Scores], shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """What kind of thing speaks, detectors x n."""
+    hints = np.zeros(shape, np.uint8)
+    for row, each in zip(hints, said, strict=True):
+        if each.hint is not None:
+            row[:] = each.hint
+    return hints

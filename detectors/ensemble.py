@@ -73,10 +73,10 @@ class Ensemble(Rows):
         clock_ms: I64,
         interval_ms: NDArray[np.float32],
         learn: Bools,
-        said: Sequence[Scores],
         scores: F32,
+        band: tuple[F32, F32, F32],
     ) -> Verdict:
-        """Join the ``scores`` (detectors x n) in order; the band is that of the first detector with one."""
+        """Join the ``scores`` (detectors x n) in order; ``band`` is taken as it is."""
         n = len(slots)
         score, level = np.empty(n, np.float32), np.empty(n, np.float32)
         _join(
@@ -91,15 +91,20 @@ class Ensemble(Rows):
             score,
             level,
         )
-        expected, lower, upper = said[0].expected, said[0].lower, said[0].upper
-        for other in said[1:]:
-            missing = np.isnan(expected)
-            if not missing.any():
-                break
-            expected = np.where(missing, other.expected, expected)
-            lower = np.where(missing, other.lower, lower)
-            upper = np.where(missing, other.upper, upper)
-        return Verdict(score, level, expected, lower, upper)
+        return Verdict(score, level, *band)
+
+
+def band(said: Sequence[Scores]) -> tuple[F32, F32, F32]:
+    """Expected value, lower and upper of the first detector that has them, for each sample."""
+    expected, lower, upper = said[0].expected, said[0].lower, said[0].upper
+    for other in said[1:]:
+        missing = np.isnan(expected)
+        if not missing.any():
+            break
+        expected = np.where(missing, other.expected, expected)
+        lower = np.where(missing, other.lower, lower)
+        upper = np.where(missing, other.upper, upper)
+    return expected, lower, upper
 
 
 @njit(cache=True, nogil=True)

@@ -41,6 +41,8 @@ EPISODE: Final = np.dtype(
         ("expected", "f4"),
         ("memory", "f4"),  # the last alert, fading: a new one must exceed it
         ("newest_ms", "i8"),
+        ("waiting_ms", "i8"),  # start of what may become an anomaly, and its samples so far
+        ("waiting", "u8"),
     ]
 )
 
@@ -80,13 +82,14 @@ _HEARD = 0.5  # a detector with a lower score gives no hint
 
 
 class Episodes:
-    """The state machine of each series; 104 bytes a series and 4 a detector.
+    """The state machine of each series; 136 bytes a series and 4 a detector.
 
     Opens at a score of 1.0 that exceeds what the last alert left in memory, which fades in event time by
-    e-fold a day: what repeats is told once. Quiet below 0.85; closes after ``close_after`` quiet samples in
-    a row that are back inside the band from before it began, or as the new normal: after 24 quiet samples,
-    the last of them outside that band, or after ``max_duration`` samples. Until then nobody knows whether
-    it is a shift or a long spike.
+    e-fold a day: what repeats is told once. Where a policy asks for more than one sample, opens when as many
+    in a row are beyond 0.85 and outside their band: what rings in the window after a spike does not last.
+    Quiet below 0.85; closes after ``close_after`` quiet samples in a row that are back inside the band from
+    before it began, or as the new normal: after 24 quiet samples, the last of them outside that band, or
+    after ``max_duration`` samples. Until then nobody knows whether it is a shift or a long spike.
     """
 
     def __init__(self, config: Engine) -> None:
@@ -115,8 +118,12 @@ class Episodes:
         verdict: Verdict,
         scores: F32,
         hints: NDArray[np.uint8],
+        certain: Bools,
+        least: I64,
     ) -> tuple[I64, NDArray[Any], F32]:
         """Take *n* samples in order, of which those with ``counts`` can open or close.
+
+        ``certain`` samples open whatever the last alert was; ``least`` is how many samples an anomaly needs.
 
         Returns the start of the open anomaly after each sample (0 for none), records of `TOLD`, and for
         each record the peak score of every detector in its episode.
@@ -128,7 +135,7 @@ class Episodes:
         found = _advance(
             self._rows.array, self.peaks, *self._limits, slots, ts_ms, values, counts, verdict.score,
             verdict.expected, verdict.lower, verdict.upper, scores, hints,
-            started, told, spoke,
+            certain, least, started, told, spoke,
         )  # fmt: skip
         return started, told[:found], spoke[:found]
 
@@ -169,6 +176,23 @@ def _fresh(row: Any, ts_ms: int, score: float) -> Any:
         row.memory = np.float32(score)
         return True
     return False
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _opens(row: Any, ts_ms: int, score: float, fresh: bool, outside: bool, least: int) -> Any:
+    """Whether a closed series opens with this sample; one that waits goes on while it is not quiet."""
+    if row.waiting == 0:
+        if not (fresh and score >= 1.0):
+            return False
+        row.waiting_ms = ts_ms
+    elif score < _QUIET or not outside:
+        row.waiting = np.uint64(0)
+        return False
+    row.waiting += np.uint64(1)
+    if row.waiting < least:
+        return False
+    row.waiting = np.uint64(0)
+    return True
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -222,7 +246,8 @@ def _kind(row: Any, value: float, adopted: bool) -> Any:
         return PATTERN if row.hint == _HOUR else SHIFT
     if row.outside == 0 and row.hint != _VALUE:
         return PATTERN
-    return SPIKE if row.worst >= row.worst_expected else DIP
+    above = row.worst > row.worst_upper or row.worst >= row.worst_expected
+    return SPIKE if above else DIP
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -238,7 +263,7 @@ def _loudest(scores: Any, hints: Any) -> Any:
 @njit(cache=True, nogil=True)
 def _advance(  # type: ignore[no-untyped-def]
     rows, peaks, close_after, max_duration, update_every, slots, ts_ms, values, counts,
-    score, expected, lower, upper, scores, hints, started, told, spoke,
+    score, expected, lower, upper, scores, hints, certain, least, started, told, spoke,
 ):  # fmt: skip
     found = 0
     for i in range(slots.shape[0]):
@@ -246,10 +271,11 @@ def _advance(  # type: ignore[no-untyped-def]
         row = rows[slot]
         status = 0
         adopted = False
-        fresh = counts[i] and _fresh(row, ts_ms[i], score[i])
-        if counts[i] and (row.open == 1 or (fresh and score[i] >= 1.0)):
+        fresh = counts[i] and (_fresh(row, ts_ms[i], score[i]) or certain[i])
+        outside = values[i] < lower[i] or values[i] > upper[i]
+        if counts[i] and (row.open == 1 or _opens(row, ts_ms[i], score[i], fresh, outside, least[i])):
             if row.open == 0:
-                _begin(row, ts_ms[i], expected[i], lower[i], upper[i])
+                _begin(row, row.waiting_ms, expected[i], lower[i], upper[i])
                 row.hint = np.uint32(_loudest(scores[:, i], hints[:, i]))
                 peaks[slot, :] = np.float32(0.0)
                 status = OPEN

@@ -11,6 +11,7 @@ import xxhash
 from numpy.typing import NDArray
 
 from detectors.episode import CLOSE, DIP, DRIFT, OPEN, PATTERN, SHIFT, SPIKE, SPREAD, UPDATE
+from detectors.policy import Limits, Policies
 from detectors.protocol import F32, Detector
 from detectors.series import SeriesTable
 from schemas.event import AnomalyEvent, Direction, Kind, Severity, Spoke, Status
@@ -25,6 +26,7 @@ _KIND: Final = {
     SPREAD: Kind.SPREAD,
 }
 _HOW: Final = {SPREAD: "; it varies unlike before", DRIFT: "; its mean creeps away"}
+LIMITS: Final = "limits"  # who speaks where a value is outside its allowed range
 _TOGETHER = 0.8  # where none alerted alone, two above this alerted together (`detectors.ensemble`)
 _WARNING, _CRITICAL = 1.3, 2.0  # peak scores; 2.0 is the square of the tail probability at the threshold
 
@@ -35,13 +37,21 @@ def events(
     table: SeriesTable,
     detectors: Sequence[Detector],
     adopted: Mapping[int, Mapping[str, str]],
+    policies: Policies,
 ) -> list[AnomalyEvent]:
     """Events of the records (`detectors.episode.TOLD`) in order; ``spoke`` is records x detectors.
 
     ``adopted`` holds the ids of the artifacts in use, by slot and detector.
     """
     return [
-        _event(record, peaks, table, detectors, adopted.get(int(record["slot"]), {}))
+        _event(
+            record,
+            peaks,
+            table,
+            detectors,
+            adopted.get(int(record["slot"]), {}),
+            policies.limits(int(record["slot"])),
+        )
         for record, peaks in zip(told, spoke.tolist(), strict=True)
     ]
 
@@ -92,6 +102,7 @@ def _event(
     table: SeriesTable,
     detectors: Sequence[Detector],
     artifacts: Mapping[str, str],
+    limits: Limits,
 ) -> AnomalyEvent:
     slot, text = int(record["slot"]), table.text(int(record["slot"]))
     series = table.series(slot)
@@ -124,8 +135,9 @@ def _event(
             Spoke(detector.name, detector.version, peak, artifacts.get(detector.name) or None)
             for detector, peak in zip(detectors, peaks, strict=True)
             if peak >= spoke_from
-        ],
-        reason=_reason(record, series.metric),
+        ]
+        + ([Spoke(LIMITS, 1, float(record["peak"]))] if limits.broken(float(record["worst"])) else []),
+        reason=_reason(record, series.metric, limits),
     )
 
 
@@ -142,6 +154,10 @@ def _direction(record: np.void) -> Direction:
 
 def _side(record: np.void) -> Direction:
     """Of the worst sample; both where nothing says what was expected."""
+    if record["worst"] > record["worst_upper"]:
+        return Direction.ABOVE
+    if record["worst"] < record["worst_lower"]:
+        return Direction.BELOW
     if np.isnan(record["worst_expected"]):
         return Direction.BOTH
     return Direction.ABOVE if record["worst"] >= record["worst_expected"] else Direction.BELOW
@@ -151,12 +167,12 @@ def _finite(value: np.floating[Any]) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _reason(record: np.void, metric: str) -> str:
+def _reason(record: np.void, metric: str, limits: Limits) -> str:
     """What happened in a sentence with numbers: at worst, against what was expected, and how it goes on."""
     status = int(record["status"])
     worst = f"{float(record['worst']):.4g}"
     told = f"{metric} is {worst}" if status == OPEN else f"{metric} was {worst} at worst"
-    told = f"{told}, {_against_band(record)}"
+    told = f"{told}, {limits.broken(float(record['worst'])) or _against_band(record)}"
     told += _HOW.get(int(record["kind"]), "")
     lasted = _span(int(record["ended_ms"] or record["detected_ms"]) - int(record["started_ms"]))
     now = f"{float(record['actual']):.4g}"

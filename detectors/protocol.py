@@ -81,6 +81,27 @@ class Scores(NamedTuple):
     """What kind of thing speaks (`Hint`), where the detector can tell."""
 
 
+class Asked(NamedTuple):
+    """*n* samples in order, each array of length *n*.
+
+    ``clock_ms`` and ``local_ms`` do not decrease within a slot; ``exposure_ms`` is the learned interval, 0
+    while unknown, scaled by the alert budget of the series. ``off`` are the samples in days off, None where
+    no series has any.
+    """
+
+    slots: I64
+    clock_ms: I64  # UTC
+    local_ms: I64
+    values: F64
+    learn: Bools
+    exposure_ms: NDArray[np.float32]
+    off: Bools | None
+
+    def only(self, rows: I64) -> Asked:
+        """Some of the samples."""
+        return Asked(*(column[rows] if column is not None else None for column in self))  # type: ignore[arg-type]
+
+
 @runtime_checkable
 class Detector(Protocol):
     """Scores every series of a partition; state is struct-of-arrays, a row (slot) per series.

@@ -50,9 +50,8 @@ class Windows:
     the newest is late: scored without learning, and it does not enter the ring. About 15 ns a sample.
     """
 
-    def __init__(self, length: int, warm_up: int) -> None:
+    def __init__(self, length: int) -> None:
         self.length = length
-        self._warm_up = warm_up
         self._head = Rows(HEAD)
         self._ts_ms: I64 = np.zeros((0, length), np.int64)
         self._values: F64 = np.zeros((0, length), np.float64)
@@ -67,11 +66,14 @@ class Windows:
         self._ts_ms[slots] = 0
         self._values[slots] = 0.0
 
-    def admit(self, slots: I64, ts_ms: I64, values: F64) -> Admitted:
-        """Apply the rules to samples in order, and keep those that are admitted."""
+    def admit(self, slots: I64, ts_ms: I64, values: F64, warm_up: I64) -> Admitted:
+        """Apply the rules to samples in order, and keep those that are admitted.
+
+        ``warm_up`` is, for each sample, how many its series must have.
+        """
         n = len(slots)
         out = Admitted(np.empty(n, np.uint8), np.empty(n, np.int64), np.empty(n, np.float32))
-        _admit(self._head.array, self._ts_ms, self._values, slots, ts_ms, values, self._warm_up, *out)
+        _admit(self._head.array, self._ts_ms, self._values, slots, ts_ms, values, warm_up, *out)
         return out
 
     def newest_first(self, slot: int) -> tuple[I64, F64]:
@@ -164,4 +166,4 @@ def _admit(  # type: ignore[no-untyped-def]
         if head.learned < 0xFFFFFFFF:
             head.learned += np.uint32(1)
         head.newest_ms = ts_ms[i]
-        states[i] = _SCORED if head.learned > warm_up else _WARMING_UP
+        states[i] = _SCORED if head.learned > warm_up[i] else _WARMING_UP

@@ -163,6 +163,68 @@ class DetectorConfig(Section, frozen=True):
     weight: Annotated[float, Meta(ge=0, le=1, description="0 lets it score without alerting.")] = 1.0
 
 
+class Policy(Section, frozen=True):
+    """What holds for some series: the first policy that matches a series is its only one.
+
+    What a policy leaves out is as in `engine`, or has no effect.
+    """
+
+    match: Annotated[
+        Text,
+        Meta(
+            description='The series, as in Prometheus: `cpu{host=~"web.*"}`; `*` in the metric stands for '
+            "anything, so `*` alone is every series."
+        ),
+    ]
+    direction: Annotated[
+        Literal["above", "below", "both"], Meta(description="On which side of the expected value to alert.")
+    ] = "both"
+    min_deviation: Annotated[
+        float, Meta(ge=0, description="Nothing nearer than this to the expected value alerts.")
+    ] = 0.0
+    min_relative_deviation: Annotated[
+        float, Meta(ge=0, description="The same, as a share of the expected value: 0.1 is 10 %.")
+    ] = 0.0
+    normal_min: Annotated[
+        float | None,
+        Meta(description="Values from normal_min to normal_max never alert; open where left out."),
+    ] = None
+    normal_max: float | None = None
+    allowed_min: Annotated[
+        float | None, Meta(description="A value below it always alerts, warm-up or not, as critical.")
+    ] = None
+    allowed_max: Annotated[float | None, Meta(description="A value above it always alerts.")] = None
+    alert_budget: Annotated[
+        Annotated[float, Meta(gt=0, le=1000)] | None,
+        Meta(description="As engine.alert_budget, for these series."),
+    ] = None
+    warm_up_samples: Annotated[
+        Annotated[int, Meta(ge=8, le=100_000)] | None,
+        Meta(description="As engine.warm_up_samples, for these series."),
+    ] = None
+    min_duration_samples: Annotated[
+        int, Meta(ge=1, le=10_000, description="An anomaly is told once it has this many samples.")
+    ] = 1
+    timezone: Annotated[
+        str, Meta(description="IANA name such as `Europe/Berlin`: the profile of the day is by this clock.")
+    ] = "UTC"
+    weekend: Annotated[
+        list[Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]],
+        Meta(description="Days off. Days off and holidays have a profile of their own."),
+    ] = []
+    country: Annotated[
+        str,
+        Meta(
+            pattern=r"^([A-Z]{2}(-[A-Z0-9]{1,4})?)?$",
+            description="Its public holidays are days off: `DE`, `DE-BY`, `US-CA`.",
+        ),
+    ] = ""
+    holidays: Annotated[
+        list[Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")]],
+        Meta(description="More days off, as `2026-12-24`."),
+    ] = []
+
+
 class Engine(Section, frozen=True):
     """Detection: one configuration for every series."""
 
@@ -193,6 +255,9 @@ class Engine(Section, frozen=True):
     update_every_samples: Annotated[
         int, Meta(ge=1, description="An open anomaly is told again at most this often.")
     ] = 64
+    policies: Annotated[
+        list[Policy], Meta(description="What holds for some series only; the first that matches counts.")
+    ] = []
     seed: int = 1
 
 

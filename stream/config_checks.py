@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-from schemas.config import Config
+from detectors.calendar import clock_changes, public_holidays
+from schemas.config import Config, Policy
 from schemas.matcher import Matcher
 from stream.addresses import is_loopback
 from stream.config_values import Problem
@@ -123,6 +124,24 @@ def _engine(config: Config) -> Iterator[tuple[str, str]]:
             "engine.max_duration_samples",
             (f"must be above engine.close_after_samples ({engine.close_after_samples})"),
         )
+    for i, policy in enumerate(engine.policies):
+        yield from _policy(policy, f"engine.policies[{i}]")
+
+
+def _policy(policy: Policy, path: str) -> Iterator[tuple[str, str]]:
+    for key, check in (
+        ("match", lambda: Matcher.parse(policy.match)),
+        ("timezone", lambda: clock_changes(policy.timezone)),
+        ("country", lambda: public_holidays(policy.country)),
+    ):
+        try:
+            check()
+        except ValueError as error:
+            yield f"{path}.{key}", str(error)
+    for kind in ("normal", "allowed"):
+        low, high = getattr(policy, f"{kind}_min"), getattr(policy, f"{kind}_max")
+        if low is not None and high is not None and low >= high:
+            yield f"{path}.{kind}_min", f"is not below {kind}_max ({high:g})"
 
 
 def _console(config: Config) -> Iterator[tuple[str, str]]:

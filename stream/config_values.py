@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import difflib
+import re
+from datetime import date
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 import msgspec
@@ -66,6 +68,8 @@ def _value(  # noqa: PLR0911  # one for each kind of value
     kind = inspect.type_info(hint)
     if isinstance(kind, inspect.Metadata):
         kind = kind.type
+    if isinstance(kind, inspect.UnionType):
+        kind = _of_optional(kind)
     if isinstance(kind, inspect.StructType):
         if isinstance(value, msgspec.Struct):  # a default
             return value, []
@@ -94,15 +98,34 @@ def _items(
     item = kind.item_type
     for i, element in enumerate(value):
         at = f"{path}[{i}]"
-        if not isinstance(item, inspect.StructType):  # no list of the schema holds anything else
-            continue
-        if isinstance(element, dict):
+        if not isinstance(item, inspect.StructType):
+            value[i], wrong = _scalar(element, item, at, document)
+            problems += wrong
+        elif isinstance(element, dict):
             problems += check_struct(element, item.cls, at, document)
         else:
             problems.append(_wrong(element, "a map of keys", at, document))
     if not problems and len(value) < (kind.min_length or 0):
         problems.append(_wrong(value, allowed(kind), path, document))
     return value, problems
+
+
+def _scalar(value: Any, item: inspect.Type, path: str, document: Document) -> tuple[Any, list[Problem]]:
+    """An element of a list of texts."""
+    kind = item.type if isinstance(item, inspect.Metadata) else item
+    text = str(value) if isinstance(value, EnvText | date) else value  # YAML takes 2026-12-24 for a date
+    fits = isinstance(text, str)
+    if isinstance(kind, inspect.LiteralType):
+        fits = text in kind.values
+    elif fits and isinstance(kind, inspect.StrType) and kind.pattern:
+        fits = re.search(kind.pattern, text) is not None
+    return text, [] if fits else [_wrong(value, allowed(kind), path, document)]
+
+
+def _of_optional(kind: inspect.UnionType) -> inspect.Type:
+    """What a value is where it is not left out: all unions of the schema are of that kind."""
+    inner = next(each for each in kind.types if not isinstance(each, inspect.NoneType))
+    return inner.type if isinstance(inner, inspect.Metadata) else inner
 
 
 def _plain(value: Any) -> Any:
@@ -123,6 +146,8 @@ def allowed(kind: inspect.Type) -> str:  # noqa: PLR0911  # one for each kind of
     """What a type admits, in words."""
     if isinstance(kind, inspect.Metadata):
         return allowed(kind.type)
+    if isinstance(kind, inspect.UnionType):
+        return allowed(_of_optional(kind))
     if isinstance(kind, inspect.BoolType):
         return "true or false"
     if isinstance(kind, inspect.LiteralType):

@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 from hypothesis import strategies as st
 
@@ -12,6 +13,17 @@ from schemas import config
 COLUMNS = ("ts_ms", "values", "score", "level", "expected", "lower", "upper", "state", "started")
 NAMES = [f'{metric}{{host="{host}"}}' for metric in ("cpu", "queue") for host in "abcd"]
 CONFIG = config.Engine(window=16, warm_up_samples=12, alert_budget=20.0, max_duration_samples=40)
+
+WITH_POLICIES = msgspec.structs.replace(
+    CONFIG,
+    policies=[
+        config.Policy(match='cpu{host="a"}', weekend=["tuesday"], timezone="Europe/Berlin", country="DE"),
+        config.Policy(match='cpu{host="b"}', direction="above", min_duration_samples=2, warm_up_samples=20),
+        config.Policy(
+            match="queue", allowed_max=9.0, min_deviation=3.0, alert_budget=50.0, weekend=["tuesday"]
+        ),
+    ],
+)
 
 
 @st.composite

@@ -9,7 +9,16 @@ from hypothesis import strategies as st
 from detectors.engine import Engine
 from schemas import config
 from schemas.score import SampleState
-from tests.unit.detectors.streams import CONFIG, assert_same, assert_same_state, cut, engine, process, streams
+from tests.unit.detectors.streams import (
+    CONFIG,
+    WITH_POLICIES,
+    assert_same,
+    assert_same_state,
+    cut,
+    engine,
+    process,
+    streams,
+)
 
 CUTS = st.lists(st.integers(0, 1500), max_size=8)
 ADMISSIONS = st.sampled_from(
@@ -21,13 +30,14 @@ ADMISSIONS = st.sampled_from(
         config.Admission(max_series_per_partition=5, max_series_per_metric=3, allowed_lateness_ms=50_000),
     ]
 )
+CONFIGS = st.sampled_from([CONFIG, WITH_POLICIES])
 FEW = settings(max_examples=25, deadline=None)
 
 
 @FEW
-@given(streams(), ADMISSIONS, CUTS, st.integers(0, 1000))
-def test_batches_make_no_difference(samples, admission, cuts, seed):
-    whole, parts = engine(admission), engine(admission)
+@given(streams(), ADMISSIONS, CONFIGS, CUTS, st.integers(0, 1000))
+def test_batches_make_no_difference(samples, admission, cfg, cuts, seed):
+    whole, parts = Engine(cfg, admission), Engine(cfg, admission)
     rng = np.random.default_rng(seed)
     assert_same(process(whole, [samples]), process(parts, cut(samples, cuts, rng)))
     assert_same_state(whole, parts)
@@ -35,12 +45,12 @@ def test_batches_make_no_difference(samples, admission, cuts, seed):
 
 
 @FEW
-@given(streams(), ADMISSIONS, st.integers(0, 1500))
-def test_a_restored_engine_goes_on_as_if_nothing_had_happened(samples, admission, at):
+@given(streams(), ADMISSIONS, CONFIGS, st.integers(0, 1500))
+def test_a_restored_engine_goes_on_as_if_nothing_had_happened(samples, admission, cfg, at):
     batches = list(cut(samples, [at], np.random.default_rng(0)))
-    one = engine(admission)
+    one = Engine(cfg, admission)
     process(one, batches[:1])
-    other = Engine.restore(CONFIG, admission, {name: a.copy() for name, a in one.snapshot().items()})
+    other = Engine.restore(cfg, admission, {name: a.copy() for name, a in one.snapshot().items()})
     if batches[1:]:
         assert_same(process(one, batches[1:]), process(other, batches[1:]))
     assert_same_state(one, other)

@@ -7,16 +7,16 @@ from detectors.window import Windows
 from schemas.score import SampleState as State
 
 
-def admit(window, ts_ms, values=None, slots=None):
+def admit(window, ts_ms, values=None, slots=None, warm_up=0):
     ts_ms = np.array(ts_ms, np.int64)
     window.reserve(4)
     values = np.arange(len(ts_ms), dtype=float) if values is None else np.array(values, float)
     slots = np.zeros(len(ts_ms), np.int64) if slots is None else np.array(slots)
-    return window.admit(slots, ts_ms, values)
+    return window.admit(slots, ts_ms, values, np.full(len(ts_ms), warm_up))
 
 
 def test_the_newest_samples_are_kept_the_newest_first():
-    window = Windows(16, 0)
+    window = Windows(16)
     admit(window, range(0, 2000, 100))
     ts_ms, values = window.newest_first(0)
     assert ts_ms.tolist() == list(range(1900, 300, -100))
@@ -24,7 +24,7 @@ def test_the_newest_samples_are_kept_the_newest_first():
 
 
 def test_gaps_duplicates_and_late_samples_do_not_enter_the_window():
-    window = Windows(16, 0)
+    window = Windows(16)
     said = admit(window, [100, 200, 200, 300, 100, 150, 400, 400], [1, 2, 9, 3, 9, 9, np.nan, 4])
     assert said.states.tolist() == [
         State.SCORED, State.SCORED, State.DUPLICATE, State.SCORED,
@@ -34,12 +34,12 @@ def test_gaps_duplicates_and_late_samples_do_not_enter_the_window():
 
 
 def test_time_for_detectors_does_not_go_back():
-    window = Windows(16, 0)
+    window = Windows(16)
     assert admit(window, [100, 300, 200, 400]).clock_ms.tolist() == [100, 300, 300, 400]
 
 
 def test_the_interval_is_learned_and_changes_with_the_series():
-    window = Windows(16, 0)
+    window = Windows(16)
     times = np.cumsum([60_000] * 100 + [600_000] + [60_000] * 100)
     assert admit(window, times).interval_ms[-1] == pytest.approx(60_000)
     later = times[-1] + np.cumsum([10_000] * 300)
@@ -47,14 +47,14 @@ def test_the_interval_is_learned_and_changes_with_the_series():
 
 
 def test_warm_up_counts_admitted_samples():
-    window = Windows(16, 3)
-    said = admit(window, [1, 2, 3, 4, 5], [1, np.nan, 2, 3, 4])
+    window = Windows(16)
+    said = admit(window, [1, 2, 3, 4, 5], [1, np.nan, 2, 3, 4], warm_up=3)
     expected = [State.WARMING_UP, State.GAP, State.WARMING_UP, State.WARMING_UP, State.SCORED]
     assert said.states.tolist() == expected
 
 
 def test_evicted_windows_are_empty():
-    window = Windows(16, 0)
+    window = Windows(16)
     admit(window, [1, 2, 3])
     window.evict(np.array([0]))
     assert len(window.newest_first(0)[0]) == 0
