@@ -75,6 +75,9 @@ class Topics(Section, frozen=True):
     results: Annotated[Topic, Meta(description="What became of the requests.")] = Topic(
         name="tocsin.results", partitions=4
     )
+    incidents: Topic = Topic(name="tocsin.incidents", partitions=1, retention_ms=-1, compacted=True)
+    control: Topic = Topic(name="tocsin.control", partitions=1, retention_ms=-1, compacted=True)
+    changes: Topic = Topic(name="tocsin.changes", partitions=1, retention_ms=30 * 86_400_000)
     replication_factor: Annotated[int, Meta(ge=1, le=16, description="Of topics that tocsin creates.")] = 1
 
 
@@ -334,6 +337,55 @@ class Notify(Section, frozen=True):
     retry_max_ms: Annotated[Ms, Meta(description="Longest pause between tries.")] = 15_000
 
 
+class IncidentGroup(Section, frozen=True):
+    """Series that belong together in a way of their own, such as the key metrics of a service."""
+
+    name: Name
+    group_by: Annotated[list[Text], Meta(min_length=1, description="Labels whose values must agree.")]
+    metrics: Annotated[list[Text], Meta(min_length=1, description="Patterns as of file names.")] = field(
+        default_factory=lambda: ["*"]
+    )
+    labels: Annotated[dict[str, str], Meta(description="Label to pattern; all must fit.")] = {}
+
+
+class IncidentLink(Section, frozen=True):
+    """Topology: series whose label has one of these values belong together."""
+
+    values: Annotated[list[Text], Meta(min_length=2)]
+    label: Text = "service"
+
+
+class Incidents(Section, frozen=True):
+    """Which anomalies become one incident: those that share labels and overlap in time."""
+
+    group_by: Annotated[
+        list[Text],
+        Meta(description="Series with the same values of these labels; without one of them it stands alone."),
+    ] = field(default_factory=lambda: ["service"])
+    groups: Annotated[
+        list[IncidentGroup], Meta(description="The first that selects a series wins over group_by.")
+    ] = []
+    links: Annotated[list[IncidentLink], Meta(description="Beyond that, what belongs together.")] = []
+    join_within_ms: Annotated[
+        Ms, Meta(description="An anomaly that begins this long after the end of an incident still joins it.")
+    ] = 300_000
+    max_members: Annotated[
+        int, Meta(ge=1, le=1000, description="Beyond it further anomalies begin another incident.")
+    ] = 100
+    group_id: Annotated[Name, Meta(description="Under it the offsets of the incident process are kept.")] = (
+        "tocsin-incidents"
+    )
+
+
+class Changes(Section, frozen=True):
+    """What a record of the topic of changes does."""
+
+    mute_minutes: Annotated[
+        int, Meta(ge=0, le=10_080, description="A change mutes its series this long; 0 mutes nothing.")
+    ] = 15
+    learn: Annotated[bool, Meta(description="Whether the models learn meanwhile.")] = True
+
+
 class Metrics(Section, frozen=True):
     """The Prometheus endpoint of each process."""
 
@@ -482,6 +534,8 @@ class Config(Section, frozen=True):
     engine: Engine = field(default_factory=Engine)
     clickhouse: ClickHouse = ClickHouse()
     sink: Sink = Sink()
+    incidents: Incidents = field(default_factory=Incidents)
+    changes: Changes = Changes()
     notify: Notify = Notify()
     metrics: Metrics = Metrics()
     snapshots: Snapshots = Snapshots()

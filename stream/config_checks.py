@@ -55,7 +55,8 @@ def _unknown(what: str, name: str, names: set[str]) -> str:
 def _topics(config: Config) -> Iterator[tuple[str, str]]:
     outputs = {
         f"topics.{key}.name": getattr(config.topics, key).name
-        for key in ("anomalies", "scores", "deadletters", "journal", "artifacts", "requests", "results")
+        for key in config.topics.__struct_fields__
+        if key != "replication_factor"
     }
     inputs = {f"inputs[{i}].topic": source.topic for i, source in enumerate(config.inputs)}
     count = Counter([*outputs.values(), *inputs.values()])

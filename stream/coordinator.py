@@ -27,6 +27,7 @@ from schemas.score import ScoreBatch
 from stream import artifacts, topics
 from stream import metrics as m
 from stream.clickhouse import Client, RefusedError, UnavailableError
+from stream.incident_process import IncidentProcess
 from stream.kafka import connection
 from stream.running import until_signal
 from stream.timetable import Due, Timetable, residuals
@@ -58,6 +59,7 @@ class Coordinator:
         endpoint = m.Endpoint(self._metrics, self._cfg.metrics.host, self._cfg.metrics.coordinator_port)
         app = application(self._cfg)
         self.agents(app)
+        incidents = asyncio.create_task(IncidentProcess(self._cfg).run(stop), name="incidents")
         try:
             await app.start()
             self.metrics_url = endpoint.url
@@ -71,6 +73,8 @@ class Coordinator:
                     await app.stop()
             except TimeoutError:
                 log.warning("Faust did not stop in time")
+            incidents.cancel()
+            await asyncio.gather(incidents, return_exceptions=True)
             endpoint.close()
             log.info("coordinator stopped")
 

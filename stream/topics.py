@@ -54,6 +54,9 @@ def wanted(cfg: config.Config) -> list[Wanted]:
             cfg.topics.requests,
             cfg.topics.results,
             cfg.topics.replies,
+            cfg.topics.incidents,
+            cfg.topics.control,
+            cfg.topics.changes,
         )
     ]
     return [*inputs, *outputs, _journal(cfg)]

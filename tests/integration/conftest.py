@@ -158,6 +158,9 @@ def kit(kafka: str, prefix: str, tmp_path: Path) -> Kit:
                 scores=topic(name=f"{prefix}scores", partitions=3),
                 deadletters=topic(name=f"{prefix}deadletters", partitions=1),
                 journal=topic(name=f"{prefix}journal", partitions=4),
+                incidents=topic(name=f"{prefix}incidents", partitions=1, compacted=True),
+                control=topic(name=f"{prefix}control", partitions=1, retention_ms=-1, compacted=True),
+                changes=topic(name=f"{prefix}changes", partitions=1),
             ),
             worker=config.Worker(
                 group_id=f"{prefix}worker",

@@ -32,7 +32,7 @@ def test_all_mistakes_are_told_at_once_with_their_lines():
 
 
 def test_an_unknown_key_without_a_neighbour_lists_what_there_is():
-    assert mistakes("zzz: 1")[0].startswith("line 1: zzz is not a key; there is admission, clickhouse")
+    assert mistakes("zzz: 1")[0].startswith("line 1: zzz is not a key; there is admission, changes")
 
 
 def test_items_of_lists_have_their_number_in_the_path():
