@@ -75,9 +75,15 @@ class Topics(Section, frozen=True):
     results: Annotated[Topic, Meta(description="What became of the requests.")] = Topic(
         name="tocsin.results", partitions=4
     )
-    incidents: Topic = Topic(name="tocsin.incidents", partitions=1, retention_ms=-1, compacted=True)
-    control: Topic = Topic(name="tocsin.control", partitions=1, retention_ms=-1, compacted=True)
-    changes: Topic = Topic(name="tocsin.changes", partitions=1, retention_ms=30 * 86_400_000)
+    incidents: Annotated[
+        Topic, Meta(description="The newest revision of each incident of the last days.")
+    ] = Topic(name="tocsin.incidents", partitions=1, retention_ms=-1, compacted=True)
+    control: Annotated[Topic, Meta(description="Commands: mutes, labels, refreshes.")] = Topic(
+        name="tocsin.control", partitions=1, retention_ms=-1, compacted=True
+    )
+    changes: Annotated[Topic, Meta(description="What others write: deployments and other changes.")] = Topic(
+        name="tocsin.changes", partitions=1, retention_ms=30 * 86_400_000
+    )
     replication_factor: Annotated[int, Meta(ge=1, le=16, description="Of topics that tocsin creates.")] = 1
 
 
@@ -400,6 +406,9 @@ class Metrics(Section, frozen=True):
             le=10_000,
             description="Most open anomalies of a partition that have a series of their own, the strongest.",
         ),
+    ] = 50
+    max_open_incidents: Annotated[
+        int, Meta(ge=0, le=10_000, description="The same for open incidents, of the coordinator.")
     ] = 50
     coordinator_port: Port = 9111
     trainer_port: Port = 9112

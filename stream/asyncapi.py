@@ -9,6 +9,7 @@ import yaml
 
 from schemas.config import Config
 from schemas.event import AnomalyEvent
+from schemas.incident import Incident
 from schemas.sample import Point
 
 HEAD: Final = "# Written by `python -m stream.docs` from schemas/; do not edit.\n"
@@ -21,6 +22,11 @@ CLOUD_EVENT: Final = {
     "ce_subject": "anomaly_id of the body",
     "ce_time": "when it was detected, in event time",
     "content-type": "application/json",
+}
+INCIDENT_EVENT: Final = CLOUD_EVENT | {
+    "ce_source": "/tocsin/incidents",
+    "ce_type": "io.tocsin.incident.open, .update or .close",
+    "ce_subject": "incident_id of the body",
 }
 """Headers of an event in the binary mode of CloudEvents for Kafka."""
 
@@ -42,6 +48,14 @@ def channels(cfg: Config) -> list[Channel]:
         Channel("telemetry", cfg.inputs[0].topic, "receive", Point, "anything, the same for a series", {}),
         Channel(
             "anomalies", cfg.topics.anomalies.name, "send", AnomalyEvent, "series of the body", CLOUD_EVENT
+        ),
+        Channel(
+            "incidents",
+            cfg.topics.incidents.name,
+            "send",
+            Incident,
+            "incident_id of the body",
+            INCIDENT_EVENT,
         ),
     ]
 

@@ -1,7 +1,7 @@
-"""`tocsin coordinator`: a Faust app at the edge of the hot path, with the refresh timetable.
+"""`tocsin coordinator`: a Faust app with the refresh timetable, and the incident process, off the hot path.
 
-Only low-volume work belongs here, and nothing that detection needs: while it is away no model gets older than
-its time, and that is all. One instance is active; a second one is a spare of the same group.
+Only low-volume work belongs here, and nothing that detection needs: while it is away models get no
+younger and incidents are told later, and that is all. One instance is active; a second one is a spare.
 
 To give it more to do, write an agent: a coroutine that iterates over a topic's messages, added in `agents`.
 Faust acknowledges a message when the agent asks for the next one, so an agent must bear seeing one twice.
@@ -37,6 +37,10 @@ log = structlog.get_logger(__name__)
 STOP_TIMEOUT_S: Final = 10.0
 """For leaving the group; longer delays an exit whose messages are simply seen again."""
 
+SESSION_TIMEOUT_S: Final = 10.0
+"""A coordinator silent for this long has left the group. Shorter loses the group in a pause of the machine;
+after a crash the next one waits so long for the agents, and a stop waits for it, too."""
+
 _scores = msgspec.msgpack.Decoder(ScoreBatch).decode
 _names = msgspec.msgpack.Decoder(list[str]).decode
 _answer = msgspec.msgpack.Decoder(Answer).decode
@@ -50,33 +54,44 @@ class Coordinator:
         self._cfg = cfg
         self._metrics = m.Metrics("coordinator")
         self.timetable = Timetable(cfg.refresh)
+        self._incidents = IncidentProcess(cfg, self._metrics)
         self.metrics_url = ""
 
     async def run(self, stop: asyncio.Event, started: Callable[[Coordinator], None] | None = None) -> None:
-        """Work until ``stop`` is set."""
+        """Work until ``stop`` is set. Raises what breaks the incident process, but for Kafka being away."""
         await topics.ensure(self._cfg)  # Faust ignores a topic that is missing when it joins
         await self._remember()
         endpoint = m.Endpoint(self._metrics, self._cfg.metrics.host, self._cfg.metrics.coordinator_port)
+        self.metrics_url = endpoint.url
         app = application(self._cfg)
         self.agents(app)
-        incidents = asyncio.create_task(IncidentProcess(self._cfg).run(stop), name="incidents")
+        works = (self._serve(app, stop, started), self._incidents.run(stop), stop.wait())
+        tasks = [asyncio.create_task(work) for work in works]
         try:
-            await app.start()
-            self.metrics_url = endpoint.url
-            log.info("coordinator started", metrics=endpoint.url, rules=len(self._cfg.refresh.rules))
-            if started is not None:
-                started(self)
-            await stop.wait()
+            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+            for task in done:
+                task.result()
         finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
             try:
                 async with asyncio.timeout(STOP_TIMEOUT_S):
                     await app.stop()
             except TimeoutError:
                 log.warning("Faust did not stop in time")
-            incidents.cancel()
-            await asyncio.gather(incidents, return_exceptions=True)
             endpoint.close()
             log.info("coordinator stopped")
+
+    async def _serve(
+        self, app: Any, stop: asyncio.Event, started: Callable[[Coordinator], None] | None
+    ) -> None:
+        """Apart, because joining the group takes as long as its dead members' sessions last."""
+        await app.start()
+        log.info("coordinator started", metrics=self.metrics_url, rules=len(self._cfg.refresh.rules))
+        if started is not None:
+            started(self)
+        await stop.wait()
 
     def agents(self, app: Any) -> None:
         """Everything that the app does."""
@@ -172,6 +187,7 @@ def application(cfg: config.Config) -> Any:
         topic_allow_declare=False,
         store="memory://",
         consumer_auto_offset_reset="earliest",
+        broker_session_timeout=SESSION_TIMEOUT_S,
         stream_wait_empty=False,
     )
 

@@ -2,7 +2,7 @@
 
 - `docs/configuration.md` from `schemas.config`
 - `docs/asyncapi.yaml`, by `stream.asyncapi`
-- `schemas/jsonschema/*.json`: anomaly events and JSON points for programs, the configuration for editors
+- `schemas/jsonschema/*.json`: events, incidents and points for programs, the configuration for editors
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from msgspec import inspect
 
 from schemas.config import Config
 from schemas.event import AnomalyEvent
+from schemas.incident import Incident
 from schemas.sample import Point
 from stream import asyncapi
 from stream.config import SECRETS
@@ -23,7 +24,12 @@ from stream.config_values import allowed
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 
-SCHEMAS: Final[dict[str, type]] = {"anomaly-event": AnomalyEvent, "point": Point, "configuration": Config}
+SCHEMAS: Final[dict[str, type]] = {
+    "anomaly-event": AnomalyEvent,
+    "incident": Incident,
+    "point": Point,
+    "configuration": Config,
+}
 
 _HEAD: Final = """\
 # Configuration

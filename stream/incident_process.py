@@ -2,7 +2,8 @@
 
 The revisions of a batch of anomalies and the offsets behind it are one transaction, whose id fences an
 earlier process that still lives. The memory is the compacted topic, read again at each start: nothing is
-told twice and nothing forgotten, whenever it is killed.
+told twice and nothing forgotten, whenever it is killed. What is long over is deleted from the topic (it stays
+in ClickHouse), so that the start stays short.
 """
 
 from __future__ import annotations
@@ -18,6 +19,8 @@ from schemas import config
 from schemas.event import AnomalyEvent
 from schemas.incident import Incident
 from stream import kafka, topics
+from stream import metrics as m
+from stream.errors import UserError
 from stream.incidents import Grouper
 from stream.kafka import (
     End,
@@ -28,6 +31,7 @@ from stream.kafka import (
     TopicPartition,
     TransactionalProducer,
 )
+from stream.output import incident_message
 
 log = structlog.get_logger(__name__)
 
@@ -44,34 +48,43 @@ COMMIT_TIMEOUT_S: Final = 30.0
 """For one transaction; below `TRANSACTION_TIMEOUT_MS`, after which the broker has aborted it."""
 
 TRANSACTION_TIMEOUT_MS: Final = 60_000
-PAUSE_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 60.0)
+
+PAUSE_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 15.0)
 """Before the next start after failures in a row; shorter ones hammer a broker that starts."""
+
+FENCED_PAUSE_S: Final = 60.0
+"""Another process has taken over. Shorter, and the two would take it from each other all the time."""
 
 _event = msgspec.json.Decoder(AnomalyEvent).decode
 _incident = msgspec.json.Decoder(Incident).decode
-_json = msgspec.json.Encoder().encode
 
 
 class IncidentProcess:
     """Reads `tocsin.anomalies`, writes `tocsin.incidents`."""
 
-    def __init__(self, cfg: config.Config) -> None:
-        self._cfg = cfg
+    def __init__(self, cfg: config.Config, metrics: m.Metrics) -> None:
+        """``metrics`` are those of a coordinator."""
+        self._cfg, self._metrics = cfg, metrics
+        self._failures = 0
+        self._shown: dict[str, tuple[str, ...]] = {}
         self.grouper = Grouper(cfg.incidents)
 
     async def run(self, stop: asyncio.Event, started: Callable[[], None] | None = None) -> None:
-        """Work until ``stop`` is set; Kafka away is waited for."""
-        failures = 0
+        """Work until ``stop`` is set; Kafka away is waited for. Raises `UserError` for a damaged memory."""
         while not stop.is_set():
             try:
                 await topics.ensure(self._cfg)
                 await self._live(stop, started)
             except (KafkaError, TimeoutError) as error:
                 log.warning("incidents: back to the last commit", error=repr(error))
-                if isinstance(error, ProducerFenced):  # another is active: do not fence it at once
-                    failures = len(PAUSE_S)
-                await _pause(stop, PAUSE_S[min(failures, len(PAUSE_S) - 1)])
-                failures += 1
+                self._metrics.counter(m.INCIDENT_RECOVERIES).inc()
+                await _pause(stop, self._pause_s(error))
+
+    def _pause_s(self, error: Exception) -> float:
+        if isinstance(error, ProducerFenced):
+            return FENCED_PAUSE_S
+        self._failures += 1
+        return PAUSE_S[min(self._failures, len(PAUSE_S)) - 1]
 
     async def _live(self, stop: asyncio.Event, started: Callable[[], None] | None) -> None:
         """Fence, load, go on at the committed offsets."""
@@ -87,6 +100,7 @@ class IncidentProcess:
             anomalies = self._cfg.topics.anomalies.name
             count = await producer.partitions(anomalies)
             client.assign([TopicPartition(anomalies, number) for number in range(count)])
+            self._show()
             log.info("incidents started", remembered=len(self.grouper))
             if started is not None:
                 started()
@@ -94,10 +108,10 @@ class IncidentProcess:
                 found = await client.getmany(timeout_ms=FETCH_MS, max_records=FETCH_MESSAGES)
                 if found:
                     await self._batch(producer, found)
+                    self._failures = 0
         finally:
             await producer.stop()
-            async with asyncio.timeout(kafka.STOP_TIMEOUT_S):
-                await client.stop()
+            await kafka.stop(client)
 
     async def _load(self, partitions: int) -> None:
         topic = self._cfg.topics.incidents.name
@@ -107,23 +121,45 @@ class IncidentProcess:
             await client.start()
             try:
                 for number in range(partitions):
-                    self.grouper.load([_incident(value) for value in await _all(client, topic, number)])
+                    self.grouper.load(map(_remembered, await _all(client, topic, number)))
             finally:
-                await client.stop()
+                await kafka.stop(client)
 
     async def _batch(self, producer: TransactionalProducer, found: dict[Any, list[Record]]) -> None:
         events = [event for records in found.values() for event in map(_read, records) if event is not None]
         events.sort(key=lambda event: event.detected_ms)  # stable: a series stays in its order
         told = [incident for event in events for incident in self.grouper.take(event)]
         topic = self._cfg.topics.incidents.name
+        over = [Message(topic, None, incident_id.encode()) for incident_id in self.grouper.forgotten()]
         async with asyncio.timeout(COMMIT_TIMEOUT_S):
             await producer.begin()
-            await producer.send([Message(topic, _json(each), each.incident_id.encode()) for each in told])
+            await producer.send([*(incident_message(topic, each) for each in told), *over])
             for place, records in found.items():
                 where = TopicPartition(place.topic, place.partition)
                 await producer.send_offset(self._cfg.incidents.group_id, where, records[-1].offset + 1)
             await producer.flush()
             await producer.commit()
+        for each in told:
+            self._metrics.counter(m.INCIDENT_EVENTS, each.status).inc()
+        self._show()
+
+    def _show(self) -> None:
+        """The open incidents as metrics, the strongest one by one."""
+        found = sorted(self.grouper.open_incidents(), key=lambda each: -each.peak_score)
+        self._metrics.gauge(m.OPEN_INCIDENTS).set(len(found))
+        shown = {each.incident_id: _labels(each) for each in found[: self._cfg.metrics.max_open_incidents]}
+        for incident_id, labels in self._shown.items():
+            if shown.get(incident_id) != labels:
+                self._metrics.forget(m.OPEN_INCIDENT, *labels)
+        for each in found[: len(shown)]:
+            self._metrics.gauge(m.OPEN_INCIDENT, *shown[each.incident_id]).set(each.peak_score)
+        self._shown = shown
+
+
+def _labels(incident: Incident) -> tuple[str, ...]:
+    """Of `metrics.OPEN_INCIDENT`; only the severity may change while an incident is open."""
+    shared = ",".join(f"{name}={value}" for name, value in sorted(incident.labels.items()))
+    return incident.incident_id, shared, incident.labels.get("service", ""), incident.severity
 
 
 def _read(record: Record) -> AnomalyEvent | None:
@@ -136,17 +172,30 @@ def _read(record: Record) -> AnomalyEvent | None:
     return found
 
 
-async def _all(client: Any, topic: str, number: int) -> list[bytes]:
+def _remembered(record: Record) -> Incident:
+    """To go on without it would be to tell it again under another id."""
+    try:
+        found: Incident = _incident(record.value or b"")
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        key = (record.key or b"").decode(errors="replace")
+        place = f"{record.topic}/{record.partition}/{record.offset}"
+        raise UserError(
+            f"message {place} is no incident ({error}); delete its key {key!r} from the topic, or the topic"
+        ) from None
+    return found
+
+
+async def _all(client: Any, topic: str, number: int) -> list[Record]:
     """The committed records of a partition."""
     place = TopicPartition(topic, number)
     client.assign([place])  # without a group it begins at the earliest offset
     end = End(client, place)
-    values: list[bytes] = []
+    records: list[Record] = []
     while True:
         found = await client.getmany(timeout_ms=10)
-        values += [record.value for records in found.values() for record in records if record.value]
+        records += [each for batch in found.values() for each in batch if each.value is not None]
         if end.reached(got=bool(found)):
-            return values
+            return records
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

@@ -45,12 +45,18 @@ class Grouper:
         self._incidents: dict[str, Incident] = {}
         self._by_anomaly: dict[str, str] = {}
         self._newest_ms = 0
+        self._forgotten: list[str] = []
 
     def __len__(self) -> int:
         return len(self._incidents)
 
     def open_incidents(self) -> list[Incident]:
         return [each for each in self._incidents.values() if each.ended_ms is None]
+
+    def forgotten(self) -> list[str]:
+        """Ids of the incidents that were forgotten since this was asked last."""
+        found, self._forgotten = self._forgotten, []
+        return found
 
     def load(self, incidents: Iterable[Incident]) -> None:
         """Take over what was told, in the order in which it was; a later revision replaces an earlier."""
@@ -136,6 +142,7 @@ class Grouper:
         for each in list(self._incidents.values()):
             if each.ended_ms is not None and each.ended_ms < until:
                 del self._incidents[each.incident_id]
+                self._forgotten.append(each.incident_id)
                 for member in each.members:
                     if self._by_anomaly.get(member.anomaly_id) == each.incident_id:
                         del self._by_anomaly[member.anomaly_id]

@@ -176,6 +176,20 @@ REFRESH_CLOCK: Final = Spec(
     "tocsin_refresh_clock_seconds",
     "Newest sample time that the timetable has seen, Unix time.",
 )
+INCIDENT_EVENTS: Final = Spec(
+    "counter", "tocsin_incident_events", "Revisions of incidents committed, by status.", ("status",)
+)
+OPEN_INCIDENTS: Final = Spec("gauge", "tocsin_open_incidents", "Incidents that are open.")
+OPEN_INCIDENT: Final = Spec(
+    "gauge",
+    "tocsin_open_incident_peak_score",
+    "Peak score of each incident that is open, the strongest; gone when it closes. `shared` are the labels "
+    "that its members share.",
+    ("incident_id", "shared", "service", "severity"),
+)
+INCIDENT_RECOVERIES: Final = Spec(
+    "counter", "tocsin_incident_recoveries", "Times the incident process went back to its last commit."
+)
 FITS: Final = Spec("counter", "tocsin_fits", "Models fitted and published.", ("detector",))
 FIT_FAILURES: Final = Spec(
     "counter",
@@ -221,7 +235,16 @@ SETS: Final[dict[str, list[Spec]]] = {
         ARTIFACTS_ADOPTED,
         ARTIFACTS_REFUSED,
     ],
-    "coordinator": [REQUESTS, REFRESH_WAITING, REFRESH_FAILED, REFRESH_CLOCK],
+    "coordinator": [
+        REQUESTS,
+        REFRESH_WAITING,
+        REFRESH_FAILED,
+        REFRESH_CLOCK,
+        INCIDENT_EVENTS,
+        OPEN_INCIDENTS,
+        OPEN_INCIDENT,
+        INCIDENT_RECOVERIES,
+    ],
     "trainer": [FITS, FIT_FAILURES, FIT_SECONDS, TRAINER_BUSY],
     "sink": [SINK_ROWS, SINK_INSERT_SECONDS, SINK_FAILURES, SINK_UP, SINK_LAG, SINK_UNREADABLE],
     "notify": [NOTIFY_SENT, NOTIFY_RETRIES, NOTIFY_DEAD_ENDS, NOTIFY_DUPLICATES, NOTIFY_UNREADABLE],

@@ -1,4 +1,4 @@
-"""What a worker writes, as Kafka messages: anomaly events, scores, dead letters."""
+"""What is written to Kafka, as messages: anomaly events, incidents, scores, dead letters."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from detectors.protocol import Scored
 from schemas.deadletter import DeadLetter
 from schemas.event import AnomalyEvent
+from schemas.incident import Incident
 from schemas.score import ScoreBatch
 from stream.formats.timestamps import ms_to_iso
 from stream.kafka import BATCH_BYTES, Message, TopicPartition
@@ -20,6 +21,7 @@ SCORE_CHUNK: Final = 16_384
 """Samples in one message of scores, some 700 kB: it must fit into a record batch before compression."""
 
 EVENT_TYPE: Final = "io.tocsin.anomaly"
+INCIDENT_TYPE: Final = "io.tocsin.incident"
 
 _json = msgspec.json.Encoder().encode
 _pack = msgspec.msgpack.Encoder().encode
@@ -27,16 +29,29 @@ _pack = msgspec.msgpack.Encoder().encode
 
 def event_message(topic: str, event: AnomalyEvent, source: TopicPartition) -> Message:
     """An anomaly event as a CloudEvent in binary mode, keyed by its series."""
-    headers = [
+    place = f"/tocsin/{source.topic}/{source.partition}"
+    headers = _headers(event, place, f"{EVENT_TYPE}.{event.status}", event.anomaly_id)
+    return Message(topic, _json(event), event.series.encode(), headers=headers)
+
+
+def incident_message(topic: str, incident: Incident) -> Message:
+    """A revision of an incident as a CloudEvent in binary mode, keyed by its id."""
+    headers = _headers(
+        incident, "/tocsin/incidents", f"{INCIDENT_TYPE}.{incident.status}", incident.incident_id
+    )
+    return Message(topic, _json(incident), incident.incident_id.encode(), headers=headers)
+
+
+def _headers(event: AnomalyEvent | Incident, source: str, kind: str, subject: str) -> list[tuple[str, bytes]]:
+    return [
         ("ce_specversion", b"1.0"),
         ("ce_id", event.event_id.encode()),
-        ("ce_source", f"/tocsin/{source.topic}/{source.partition}".encode()),
-        ("ce_type", f"{EVENT_TYPE}.{event.status}".encode()),
-        ("ce_subject", event.anomaly_id.encode()),
+        ("ce_source", source.encode()),
+        ("ce_type", kind.encode()),
+        ("ce_subject", subject.encode()),
         ("ce_time", ms_to_iso(event.detected_ms).encode()),
         ("content-type", b"application/json"),
     ]
-    return Message(topic, _json(event), event.series.encode(), headers=headers)
 
 
 def dead_letter_message(topic: str, letter: DeadLetter) -> Message:

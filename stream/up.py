@@ -98,8 +98,9 @@ class Stack:
         ports = {"worker": cfg.metrics.worker_port}
         if with_store:
             ports["sink"] = cfg.metrics.sink_port
+        ports["coordinator"] = cfg.metrics.coordinator_port
         if with_store and cfg.refresh.rules:
-            ports |= {"coordinator": cfg.metrics.coordinator_port, "trainer": cfg.metrics.trainer_port}
+            ports["trainer"] = cfg.metrics.trainer_port
         self.services = [
             Service(name, folder, options, f"http://{cfg.metrics.host}:{port}/metrics")
             for name, port in ports.items()

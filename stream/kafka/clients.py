@@ -63,10 +63,10 @@ class Record(Protocol):
 
 
 class Message(NamedTuple):
-    """A message to send; without a ``partition`` the key chooses it."""
+    """A message to send; without a ``partition`` the key chooses it, without a value the key is deleted."""
 
     topic: str
-    value: bytes
+    value: bytes | None
     key: bytes | None = None
     partition: int | None = None
     headers: Sequence[tuple[str, bytes]] = ()

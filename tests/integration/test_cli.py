@@ -46,6 +46,9 @@ topics:
   requests: {{name: {prefix}requests, partitions: 1}}
   results: {{name: {prefix}results, partitions: 1}}
   replies: {{name: {prefix}replies, partitions: 1}}
+  incidents: {{name: {prefix}incidents, partitions: 1, compacted: true}}
+  control: {{name: {prefix}control, partitions: 1, compacted: true}}
+  changes: {{name: {prefix}changes, partitions: 1}}
 worker: {{group_id: {prefix}worker}}
 metrics: {{worker_port: 0}}
 """)
@@ -68,9 +71,9 @@ async def messages(bootstrap: str, topic: str, at_least: int) -> list[kafka.Reco
 
 def test_topics_are_listed_as_missing_then_created(options, prefix):
     assert f"{prefix}telemetry" in tocsin("topics", "list", *options).stdout
-    assert tocsin("topics", "list", *options).stdout.count("missing") == 9
+    assert tocsin("topics", "list", *options).stdout.count("missing") == 12
     assert f"{prefix}telemetry: created, 3 partitions" in tocsin("topics", "create", *options).stdout
-    assert tocsin("topics", "create", *options).stdout.count("was there") == 9
+    assert tocsin("topics", "create", *options).stdout.count("was there") == 12
 
 
 async def test_points_are_sent_each_series_to_one_partition_in_order(options, kafka, prefix, tmp_path):

@@ -54,6 +54,19 @@ def told(grouper: Grouper, *events: AnomalyEvent) -> list[Incident]:
     return [incident for each in events for incident in grouper.take(each)]
 
 
+def of_service(event: AnomalyEvent, service: str) -> AnomalyEvent:
+    """The same anomaly on a series of another service."""
+    labels = {"service": service}
+    text = Series(event.metric, labels).text()
+    return msgspec.structs.replace(
+        event,
+        event_id=f"{event.event_id}{service}",
+        anomaly_id=f"{event.anomaly_id}{service}",
+        series=text,
+        labels=labels,
+    )
+
+
 FAULT = [
     event("web_response", 0),
     event("throughput", 1),
