@@ -7,7 +7,7 @@ import pytest
 from detectors import registry
 from detectors.checks import Subject, checks_of
 
-PARAMS = {}
+PARAMS = {"aer": {"epochs": 4, "max_windows": 256}}
 """Cheaper than the defaults, where a fit of a default takes long."""
 
 
