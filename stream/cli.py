@@ -12,6 +12,8 @@ import typer
 
 from stream.commands import artifacts, dlq
 from stream.commands.backtest import backtest
+from stream.commands.fit import fit
+from stream.commands.score import score
 from stream.errors import UserError
 
 USAGE_ERROR: Final = 2
@@ -249,43 +251,8 @@ def tail(
         typer.echo(f"No anomalies on {cfg.topics.anomalies.name} yet.", err=True)
 
 
-@app.command()
-def score(
-    file: Annotated[
-        str, typer.Argument(help="A CSV file, gzip or not; - is standard input.", show_default=False)
-    ],
-    config: ConfigOption = None,
-    overrides: SetOption = None,
-    output: Annotated[
-        Path | None,
-        typer.Option("--output", "-o", help="Write here; else to standard output.", show_default=False),
-    ] = None,
-    timestamp_column: Annotated[
-        str | None, typer.Option(help="Else timestamp, time, ts, ...", show_default=False)
-    ] = None,
-    value_column: Annotated[str | None, typer.Option(help="Else value.", show_default=False)] = None,
-    series: Annotated[
-        str | None,
-        typer.Option(
-            help="The series' name, as on Kafka, for equal ids; else the column.", show_default=False
-        ),
-    ] = None,
-    plot: Annotated[
-        Path | None,
-        typer.Option(help="Draw a picture, too (.png or .svg; needs matplotlib).", show_default=False),
-    ] = None,
-) -> None:
-    """Score a CSV file with the worker's engine, without Kafka; one row out for each row in.
-
-    Times are ISO 8601, Unix seconds or Unix milliseconds; an empty or NaN value is a gap that keeps its row.
-    """
-    cfg = _load(config, overrides)
-    from stream.commands import score as command
-    from stream.score import Choice
-
-    command.run(cfg, file, Choice(timestamp_column, value_column, series), output, plot)
-
-
+app.command()(score)
+app.command()(fit)
 app.command()(backtest)
 
 

@@ -23,6 +23,7 @@ DEFAULT: Final = "default"
 _ALIASES: Final = {
     "autoencoder": "aer",
     "auto_encoder": "aer",
+    "fbprophet": "prophet",
     "isolation_forest": "iforest",
 }
 _CHUNK: Final = 20_000

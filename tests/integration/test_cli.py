@@ -169,6 +169,8 @@ def test_a_worker_scores_what_was_produced_and_tail_shows_it(options, tmp_path):
         (["produce", "--label", "x", str(TELEMETRY)], "is not of the form service=shop"),
         (["score", str(TELEMETRY)], "name one of 'timestamp', 'web_response'"),
         (["score", "-", "--plot", "p.gif"], "must end with .png"),
+        (["score", str(TELEMETRY), "--detector", "prophet"], "give either --model or --train-until"),
+        (["fit", str(TELEMETRY), "--detector", "large", "-o", "x"], "there is nothing to fit"),
         (["check-config", "--set", "kafka.bootstrap=x"], "did you mean bootstrap_servers?"),
         (["up", "--set", "kafka.bootstrap_servers=broker.example:9092"], "--no-kafka"),
         (["sink", "--set", "clickhouse.enabled=false"], "nothing for a sink to do"),
