@@ -1,4 +1,4 @@
-"""`tocsin fit` and `tocsin score --detector`: a model and a file, without Kafka; in this process, to be fast."""
+"""`tocsin fit` and `tocsin score --detector` without Kafka, in this process, to be fast."""
 
 import csv
 import io
