@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from itertools import islice
 from typing import Any, NamedTuple, Self
 
 import msgspec
@@ -12,7 +13,8 @@ from numpy.typing import NDArray
 from detectors.batch import Artifact, BatchDetector
 from detectors.ensemble import Ensemble, Verdict, band
 from detectors.episode import Episodes
-from detectors.events import Ongoing, events, ongoing
+from detectors.events import Ongoing, anomaly_id, events, ongoing
+from detectors.mutes import Muted, Mutes
 from detectors.panel import Panel
 from detectors.policy import BEYOND, Policies
 from detectors.protocol import F32, F64, I64, Asked, Bools, Samples, Scored, Scores, State
@@ -64,6 +66,7 @@ class Engine:
         self.windows = Windows(config.window)
         self._ensemble = Ensemble(weights, config.level_half_life_samples)
         self._episodes = Episodes(config)
+        self._mutes = Mutes()
         self._states = np.zeros(len(SampleState), np.int64)
         self._began = 0.0
         self.adopted: dict[int, dict[str, str]] = {}
@@ -88,6 +91,29 @@ class Engine:
             each.adopt(slot, artifact)
         self.adopted[slot] = self.adopted.get(slot, {}) | {detector: artifact_id}
         return True
+
+    def mute(self, mute: Muted) -> None:
+        """Mark anomalies of these series as muted, and perhaps do not learn, from the next sample on.
+
+        Replaces the mute with the same id. Raises ``ValueError`` for a matcher that cannot be read.
+        """
+        self._mutes.put(mute, self.series)
+
+    def unmute(self, mute_id: str) -> None:
+        """Lift a mute with all its spans; one that is not here changes nothing."""
+        self._mutes.drop(mute_id, self.series)
+
+    def label(self, series: str, anomaly: str, verdict: str) -> None:
+        """A person's verdict on the newest anomaly of a series; an older one changes nothing.
+
+        After ``false`` and ``expected`` a new anomaly must exceed this one by a quarter, which fades by
+        e-fold a day. After ``true`` all stays as it is: what is wrong again is told again.
+        """
+        slot = self.series.slot(series)
+        if slot is None or verdict == "true":
+            return
+        if anomaly_id(series, int(self._episodes.row(slot)["started_ms"])) == anomaly:
+            self._episodes.excuse(slot)
 
     def process(self, samples: Samples) -> Scored:
         """Score a batch, then learn it, sample by sample in order."""
@@ -126,6 +152,7 @@ class Engine:
             self.adopted.pop(slot, None)
         with_days_off = self.policies.assign(self.series, step.evicted)
         self._panel.give_days_off(with_days_off, len(self.series))
+        self._mutes.assign(self.series, step.evicted)
 
     def _run(
         self,
@@ -143,32 +170,33 @@ class Engine:
         self._part_done("window")
         told_apart = (states == SampleState.GAP) | (states == SampleState.DUPLICATE)
         keep: Any = np.flatnonzero(~told_apart) if told_apart.any() else slice(None)
+        in_time = states[keep] != SampleState.LATE
         asked = self._asked(
-            step.slots[keep], admitted.clock_ms[keep], admitted.interval_ms[keep], values[keep], states[keep]
+            step.slots[keep], admitted.clock_ms[keep], admitted.interval_ms[keep], values[keep], in_time
         )
         said, scores = self._panel.judge(asked)
         verdict, certain = self._verdict(asked, admitted.interval_ms[keep], said, scores)
+        certain &= in_time
         self._part_done("ensemble")
         unripe = ((states[keep] == SampleState.WARMING_UP) | np.isnan(verdict.score)) & ~certain
         verdict.score[unripe] = verdict.level[unripe] = np.nan
         after = states[keep]
-        after[unripe & asked.learn] = SampleState.WARMING_UP
+        after[unripe & in_time] = SampleState.WARMING_UP
         states[keep] = after
-        counts = asked.learn & ~unripe & self._ensemble.alerts
+        counts = in_time & ~unripe & self._ensemble.alerts
         began_at, told, peaks = self._episodes.advance(
             asked.slots, ts_ms[keep], asked.values, counts, verdict, scores, _hints(said, scores.shape),
             certain, self.policies.least_samples(asked.slots),
         )  # fmt: skip
         self._fill(floats, started, keep, verdict, began_at)
         self._part_done("episodes")
-        return events(told, peaks, self.series, self._panel.detectors, self.adopted, self.policies)
+        found = events(told, peaks, self.series, self._panel.detectors, self.adopted, self.policies)
+        return self._mutes.marked(found)
 
-    def _asked(
-        self, slots: I64, clock_ms: I64, interval_ms: F32, values: F64, states: NDArray[np.uint8]
-    ) -> Asked:
+    def _asked(self, slots: I64, clock_ms: I64, interval_ms: F32, values: F64, in_time: Bools) -> Asked:
         clocks = self.policies.clocks(slots, clock_ms)
         exposure_ms = self.policies.exposure_ms(slots, interval_ms)
-        learn = states != SampleState.LATE
+        learn = in_time & self._mutes.learns(slots, clock_ms, self.series)
         return Asked(slots, clock_ms, clocks.local_ms, values, learn, exposure_ms, clocks.off)
 
     def _verdict(
@@ -179,7 +207,7 @@ class Engine:
         bands = policies.bound(slots, *band(said))
         policies.restrain(slots, asked.values, bands, scores)
         verdict = self._ensemble.join(slots, asked.local_ms, interval_ms, asked.learn, scores, bands)
-        certain = policies.beyond(slots, asked.values) & asked.learn
+        certain = policies.beyond(slots, asked.values)
         verdict.score[certain] = np.fmax(verdict.score[certain], BEYOND)
         return verdict, certain
 
@@ -217,9 +245,13 @@ class Engine:
         )
 
     def open_anomalies(self, most: int) -> list[Ongoing]:
-        """The open anomalies with the highest peaks; microseconds each."""
-        slots = self._episodes.open_slots()[:most].tolist()
-        return [ongoing(slot, self._episodes.row(slot), self.series) for slot in slots]
+        """The open anomalies with the highest peaks that are not muted; microseconds each."""
+        slots = (slot for slot in self._episodes.open_slots().tolist() if not self._is_muted(slot))
+        return [ongoing(slot, self._episodes.row(slot), self.series) for slot in islice(slots, most)]
+
+    def _is_muted(self, slot: int) -> bool:
+        newest_ms = int(self._episodes.row(slot)["newest_ms"])
+        return self._mutes.muting(self.series.series(slot), newest_ms) is not None
 
     def _parts(self) -> dict[str, Any]:
         parts = {"reorder": self._reorder, "series": self.series, "window": self.windows}
@@ -228,6 +260,7 @@ class Engine:
     def snapshot(self) -> State:
         """The whole state as arrays by name, independent of later batches."""
         state: State = {"counts": self._states.copy(), "ensemble": self._ensemble.snapshot()}
+        state |= prefixed("mutes", self._mutes.snapshot())
         state["adopted"] = np.frombuffer(msgspec.msgpack.encode(self.adopted), np.uint8).copy()
         for name, each in self._parts().items():
             state |= prefixed(name, each.snapshot())
@@ -248,6 +281,7 @@ class Engine:
         engine.adopted = msgspec.msgpack.decode(state["adopted"].tobytes(), type=dict[int, dict[str, str]])
         for name, each in engine._parts().items():
             each.load(part(name, state))
+        engine._mutes.load(part("mutes", state), engine.series)
         engine.policies.assign(engine.series, np.zeros(0, np.int64))
         return engine
 

@@ -73,6 +73,7 @@ TOLD: Final = np.dtype(
 
 _QUIET: Final = np.float32(0.85)  # hysteresis: an anomaly opens at 1.0 and is quiet below this
 _MEMORY_MS = 86_400_000.0  # e-fold of what the last alert leaves
+_EXCUSED: Final = np.float32(1.25)
 _LASTING: Final = np.uint32(32)  # an anomaly this long is told as a shift while it is open
 _SETTLED: Final = np.uint32(24)  # quiet samples beyond the old band after which the level is the new normal
 _SWINGS: Final = np.uint32(2)  # samples beyond half of the old band on each side: it is the spread that grew
@@ -138,6 +139,11 @@ class Episodes:
             certain, least, started, told, spoke,
         )  # fmt: skip
         return started, told[:found], spoke[:found]
+
+    def excuse(self, slot: int) -> None:
+        """Let the newest anomaly of a slot be remembered as if it had been a quarter stronger."""
+        row = self._rows.array[slot]
+        row["memory"] = max(row["memory"], _EXCUSED * row["peak"])
 
     @property
     def open_count(self) -> int:

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import msgspec
 
+from schemas.control import Mute, Verdict
+
 
 class _Entry(msgspec.Struct, frozen=True, kw_only=True, tag_field="entry"):
     topic: str
@@ -38,20 +40,18 @@ class Adopted(_Entry, frozen=True, tag="adopted"):
 
 
 class Muted(_Entry, frozen=True, tag="muted"):
-    """Anomalies of these series are not sent until ``until_ms``; null lifts the mute."""
+    """A mute came into force, or replaced the one with its id; null lifts it."""
 
     mute_id: str
-    matcher: str
-    until_ms: int | None
+    mute: Mute | None
 
 
 class Labelled(_Entry, frozen=True, tag="labelled"):
-    """A person's verdict on an anomaly."""
+    """A person's verdict on an anomaly, for what may be told again."""
 
     anomaly_id: str
     series: str
-    verdict: str
-    by: str = ""
+    verdict: Verdict
 
 
 Entry = Began | Adopted | Muted | Labelled

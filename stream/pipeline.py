@@ -14,13 +14,15 @@ from detectors.engine import Engine
 from detectors.protocol import Samples
 from schemas import config
 from schemas.artifact import ArtifactMessage
+from schemas.control import Mute
 from schemas.deadletter import DeadLetter
 from schemas.event import AnomalyEvent
-from schemas.journal import Adopted, Began, Entry
+from schemas.journal import Adopted, Began, Entry, Labelled, Muted
 from schemas.score import SampleState
 from stream.admission import Admission
 from stream.formats import protocol
 from stream.kafka import Record
+from stream.muting import muted
 from stream.output import encode_scores
 
 
@@ -79,18 +81,23 @@ class Pipeline:
         self.engine.process(samples)
 
     def apply(self, entry: Entry, artifact: ArtifactMessage | None = None) -> None:
-        """Repeat what the journal says, at its offset; raises ``ValueError`` for what this version cannot.
+        """Repeat what the journal says, at its offset; raises ``ValueError`` for what cannot be.
 
         ``artifact`` is the one that an `Adopted` names.
         """
-        if isinstance(entry, Adopted):
-            if artifact is None:
-                raise ValueError(f"artifact {entry.artifact} is missing")
-            self.adopt(entry, artifact)
-        elif not isinstance(entry, Began):  # the state began before it, with the messages it names
-            raise ValueError(  # noqa: TRY004  # of the journal, not of a caller
-                f"this version cannot repeat {type(entry).__name__} of the journal"
-            )
+        match entry:
+            case Began():
+                pass  # the state began before it, with the messages it names
+            case Adopted():
+                if artifact is None:
+                    raise ValueError(f"artifact {entry.artifact} is missing")
+                self.adopt(entry, artifact)
+            case Muted(mute=None):
+                self.engine.unmute(entry.mute_id)
+            case Muted(mute=Mute() as mute):
+                self.engine.mute(muted(mute))
+            case Labelled():
+                self.engine.label(entry.series, entry.anomaly_id, entry.verdict)
 
     def adopt(self, entry: Adopted, message: ArtifactMessage) -> None:
         """Score a series with a fitted model from here on; raises ``ValueError`` where it cannot be."""

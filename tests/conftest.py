@@ -8,11 +8,16 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 
 from stream.local import AlreadyRunningError
 from stream.local.broker import LocalKafka
 from stream.local.clickhouse import LocalClickHouse
 from tests.support import ClickHouseAddress
+
+# A busy machine is no failure of what is tested.
+settings.register_profile("tocsin", deadline=None)
+settings.load_profile("tocsin")
 
 # Fixed folders rather than temporary ones: a session that was killed leaves its broker behind, and the next
 # session that takes the folder ends it. Sessions at the same time (or workers of xdist) take the next folder.

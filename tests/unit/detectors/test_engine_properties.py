@@ -31,7 +31,7 @@ ADMISSIONS = st.sampled_from(
     ]
 )
 CONFIGS = st.sampled_from([CONFIG, WITH_POLICIES])
-FEW = settings(max_examples=25, deadline=None)
+FEW = settings(max_examples=25)
 
 
 @FEW
