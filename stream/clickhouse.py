@@ -38,39 +38,38 @@ REPLY_TIMEOUT_S: Final = 120
 """Waiting for a reply. Shorter than a server's slowest insert (merges, a busy disk) and one that succeeded is
 sent again, which costs work and no correctness; longer and a cut connection is noticed later."""
 
-_TRANSIENT_CODES: Final = frozenset(
-    {
-        74,  # CANNOT_READ_FROM_FILE_DESCRIPTOR
-        75,  # CANNOT_WRITE_TO_FILE_DESCRIPTOR: a disk that is full, as the operating system says it
-        159,  # TIMEOUT_EXCEEDED
-        160,  # TOO_SLOW
-        164,  # READONLY: a server in maintenance
-        202,  # TOO_MANY_SIMULTANEOUS_QUERIES
-        203,  # NO_FREE_CONNECTION
-        209,  # SOCKET_TIMEOUT
-        210,  # NETWORK_ERROR
-        225,  # NO_ZOOKEEPER
-        236,  # ABORTED: it is shutting down
-        241,  # MEMORY_LIMIT_EXCEEDED
-        242,  # TABLE_IS_READ_ONLY
-        243,  # NOT_ENOUGH_SPACE
-        252,  # TOO_MANY_PARTS
-        279,  # ALL_CONNECTION_TRIES_FAILED
-        285,  # TOO_FEW_LIVE_REPLICAS
-        286,  # UNSATISFIED_QUORUM_FOR_PREVIOUS_WRITE
-        319,  # UNKNOWN_STATUS_OF_INSERT
-        335,  # BARRIER_TIMEOUT
-        394,  # QUERY_WAS_CANCELLED
-        425,  # SYSTEM_ERROR
-        439,  # CANNOT_SCHEDULE_TASK
-        473,  # DEADLOCK_AVOIDED
-        499,  # S3_ERROR
-        517,  # CANNOT_ASSIGN_ALTER
-        999,  # KEEPER_EXCEPTION
-        1000,  # POCO_EXCEPTION
-    }
-)
-"""Errors that pass without anybody changing a statement, a schema or a right."""
+_TRANSIENT: Final = {
+    74: "cannot_read_from_file_descriptor",
+    75: "cannot_write_to_file_descriptor",  # a disk that is full, as the operating system says it
+    159: "timeout_exceeded",
+    160: "too_slow",
+    164: "readonly",  # a server or a user in maintenance
+    202: "too_many_simultaneous_queries",
+    203: "no_free_connection",
+    209: "socket_timeout",
+    210: "network_error",
+    225: "no_zookeeper",
+    236: "aborted",  # it is shutting down
+    241: "memory_limit_exceeded",
+    242: "table_is_read_only",
+    243: "not_enough_space",
+    252: "too_many_parts",
+    279: "all_connection_tries_failed",
+    285: "too_few_live_replicas",
+    286: "unsatisfied_quorum_for_previous_write",
+    319: "unknown_status_of_insert",
+    335: "barrier_timeout",
+    394: "query_was_cancelled",
+    425: "system_error",
+    439: "cannot_schedule_task",
+    473: "deadlock_avoided",
+    499: "s3_error",
+    517: "cannot_assign_alter",
+    774: "table_is_permanently_read_only",  # the table's setting table_readonly
+    999: "keeper_exception",
+    1000: "poco_exception",
+}
+"""Errors that pass without anybody changing a statement or a schema: ClickHouse's number and name of each."""
 
 _PROXY_STATUS: Final = re.compile(r"HTTP status (?:429|5\d\d)\b")
 _CODE_AND_TEXT: Final = re.compile(r"Code: \d+\. DB::Exception: .*", re.DOTALL)
@@ -80,7 +79,14 @@ T = TypeVar("T")
 
 
 class UnavailableError(Exception):
-    """ClickHouse cannot do it now; the same call may succeed later. Whether it was done is not known."""
+    """ClickHouse cannot do it now; the same call may succeed later. Whether it was done is not known.
+
+    ``cause`` is ClickHouse's name of the error in lower case, ``unreachable`` when no answer of its came.
+    """
+
+    def __init__(self, message: str, cause: str = "unreachable") -> None:
+        super().__init__(message)
+        self.cause = cause
 
 
 class RefusedError(UserError):
@@ -245,7 +251,7 @@ def _in_our_words(cfg: config.ClickHouse | None = None) -> Iterator[None]:
     except ClickHouseError as error:
         code, text = getattr(error, "code", None), f"{place}{_told(error)}"
         if _passes(error, code):
-            raise UnavailableError(text) from error
+            raise UnavailableError(text, _TRANSIENT.get(code or 0, "unreachable")) from error
         raise RefusedError(text, code) from error
     except OSError as error:
         raise UnavailableError(f"{place}{error}") from error
@@ -253,7 +259,7 @@ def _in_our_words(cfg: config.ClickHouse | None = None) -> Iterator[None]:
 
 def _passes(error: ClickHouseError, code: int | None) -> bool:
     if code is not None:
-        return code in _TRANSIENT_CODES
+        return code in _TRANSIENT
     if isinstance(error, OperationalError | StreamFailureError | InterfaceError):
         return True
     return _PROXY_STATUS.search(str(error)) is not None

@@ -134,7 +134,11 @@ SINK_INSERT_SECONDS: Final = Spec(
     "histogram", "tocsin_sink_insert_seconds", "Time of an insert that succeeded.", ("table",)
 )
 SINK_FAILURES: Final = Spec(
-    "counter", "tocsin_sink_insert_failures", "Inserts that failed and are tried again."
+    "counter",
+    "tocsin_sink_insert_failures",
+    "Inserts that failed and are tried again, by cause: unreachable, or ClickHouse's name of the error "
+    "(readonly, not_enough_space, too_many_parts, ...).",
+    ("cause",),
 )
 SINK_UP: Final = Spec("gauge", "tocsin_sink_clickhouse_up", "1 while ClickHouse takes inserts.")
 SINK_LAG: Final = Spec("gauge", "tocsin_sink_lag_messages", "Messages that wait in the partition.", PARTITION)

@@ -72,6 +72,9 @@ class Sink:
         self._clickhouse = ClickHouse(cfg.clickhouse, create=True)
         self._book = SeriesBook()
         self._away_since = 0.0
+        self._cause = ""
+        self.trouble = "its tables are not known to be there yet"
+        """Why ClickHouse takes nothing; empty while it does. Read by the thread that answers `/readyz`."""
 
     async def prepare(self, give_up: asyncio.Event) -> None:
         """Make the tables. Raises `GaveUpError`, or what is to be mended by a person: `RefusedError`,
@@ -118,17 +121,19 @@ class Sink:
             pause_s = min(2 * pause_s, max(FIRST_PAUSE_S, self._cfg.sink.retry_max_ms / 1000))
 
     def _away(self, error: UnavailableError) -> None:
-        self._metrics.counter(m.SINK_FAILURES).inc()
+        self._metrics.counter(m.SINK_FAILURES, error.cause).inc()
         self._metrics.gauge(m.SINK_UP).set(0)
-        if not self._away_since:
-            self._away_since = time.monotonic()
-            log.warning("ClickHouse is away; waiting, nothing is lost", cause=str(error))
+        self._away_since = self._away_since or time.monotonic()
+        self.trouble = str(error)
+        if error.cause != self._cause:
+            log.warning("ClickHouse is away; waiting, nothing is lost", cause=error.cause, error=str(error))
+            self._cause = error.cause
 
     def _back(self) -> None:
         self._metrics.gauge(m.SINK_UP).set(1)
         if self._away_since:
             log.info("ClickHouse is back", after_s=round(time.monotonic() - self._away_since, 1))
-            self._away_since = 0.0
+        self._away_since, self._cause, self.trouble = 0.0, "", ""
 
 
 class SinkLoop:
@@ -147,6 +152,7 @@ class SinkLoop:
         self._unreadable_logged = float("-inf")
         self._lag_of: dict[Any, int] = {}  # partition: next offset to be written
         self._rewind = True
+        self._joined = False
         self.metrics_url = ""
         self._renew()
 
@@ -154,7 +160,8 @@ class SinkLoop:
         """Work until ``stop`` is set; raises what a person must mend. What is pending at the stop is written
         when ClickHouse takes it at once, and left to the next start when not.
         """
-        endpoint = m.Endpoint(self._metrics, self._cfg.metrics.host, self._cfg.metrics.sink_port)
+        cfg = self._cfg.metrics
+        endpoint = m.Endpoint(self._metrics, cfg.host, cfg.sink_port, ready=self._not_ready)
         self.metrics_url = endpoint.url
         self._stop = stop
         try:
@@ -183,6 +190,7 @@ class SinkLoop:
         tasks = []
         try:
             await self._client.start()
+            self._joined = True
             log.info("sink started", metrics=self.metrics_url, clickhouse=where(self._cfg.clickhouse))
             if started is not None:
                 started(self)
@@ -320,6 +328,12 @@ class SinkLoop:
             else:
                 self._client.seek(partition, offset)
             self._lag_of[partition] = offset or 0
+
+    def _not_ready(self) -> dict[str, str]:
+        """What keeps rows from being written; called in the thread of the endpoint."""
+        if self._sink.trouble:
+            return {"clickhouse": self._sink.trouble}
+        return {} if self._joined else {"sink": "has not joined the group yet"}
 
     async def _relay_stop(self) -> None:
         await self._stop.wait()

@@ -1,5 +1,5 @@
 """The kit of the integration tests serves here too."""
 
-from tests.integration.conftest import kit
+from tests.integration.conftest import kit, metric
 
-__all__ = ["kit"]
+__all__ = ["kit", "metric"]

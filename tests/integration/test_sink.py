@@ -128,8 +128,8 @@ def _select(cfg: config.ClickHouse, sql: str) -> Sequence[Sequence[Any]]:
         client.close()
 
 
-def scores(number: int, samples: int) -> bytes:
-    start_ms = START_MS + number * samples * 60_000
+def scores(number: int, samples: int, step_ms: int = 60_000) -> bytes:
+    start_ms = START_MS + number * samples * step_ms
     index = np.arange(samples, dtype="<u4") % len(SERIES)
     floats: dict[str, Any] = {
         name: np.full(samples, 0.5, "<f4").tobytes() for name in ("score", "level", "expected")
@@ -138,7 +138,7 @@ def scores(number: int, samples: int) -> bytes:
     batch = ScoreBatch(
         series=msgspec.Raw(msgspec.msgpack.encode(SERIES)),
         index=index.tobytes(),
-        ts_ms=(start_ms + np.arange(samples, dtype="<i8") * 60_000).tobytes(),
+        ts_ms=(start_ms + np.arange(samples, dtype="<i8") * step_ms).tobytes(),
         value=np.arange(samples, dtype="<f8").tobytes(),
         state=bytes(samples),
         alert=bytes(samples),
