@@ -10,7 +10,7 @@ from stream.local.process import LOOPBACK
 
 
 class HttpProxy:
-    """Passes bytes on. A client waits for the reply before its next request, so a reply is of the last one."""
+    """Passes bytes on. A client waits for each reply, so a reply belongs to the last request."""
 
     def __init__(self, port: int) -> None:
         self._upstream = port
