@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from typing import Self
 
 from stream.local.process import LOOPBACK
+
+INSERT = re.compile(rb"query=INSERT\+INTO\+(?:%60)?(\w+)")
 
 
 class HttpProxy:
@@ -16,8 +19,8 @@ class HttpProxy:
         self._upstream = port
         self._open: set[asyncio.StreamWriter] = set()
         self.delay_s = 0.0
-        self.lose_inserts = 0
-        self.lost = 0
+        self.lose: set[bytes] = set()
+        """Tables: the reply of the next insert into each is lost, once it has succeeded."""
         self.delayed = 0
         self.readonly = False
 
@@ -60,11 +63,11 @@ class HttpProxy:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
                 if data.startswith(b"POST /?"):
-                    state.insert = False
+                    # The client puts the statement into the URL when the body is Arrow.
+                    found = INSERT.search(data.partition(b" HTTP/1.1")[0])
+                    state.table = found[1] if found else b""
                     if self.readonly:  # as a user with this setting in its profile has it
                         data = data.replace(b"POST /?", b"POST /?readonly=1&", 1)
-                # The statement stands in the body, in front of the rows, perhaps compressed: its name stays.
-                state.insert |= b"INSERT INTO" in data or b"INSERT+INTO" in data
                 writer.write(data)
                 await writer.drain()
 
@@ -73,9 +76,8 @@ class HttpProxy:
     ) -> None:
         with contextlib.suppress(OSError):
             while data := await reader.read(65536):
-                if state.insert and self.lose_inserts and data.startswith(b"HTTP/1.1 200"):
-                    self.lose_inserts -= 1
-                    self.lost += 1
+                if state.table in self.lose and data.startswith(b"HTTP/1.1 200"):
+                    self.lose.discard(state.table)
                     return
                 if self.delay_s:
                     self.delayed += 1
@@ -87,4 +89,4 @@ class HttpProxy:
 class _Request:
     """What a connection sent last."""
 
-    insert = False
+    table = b""  # of an insert
