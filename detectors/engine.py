@@ -99,6 +99,10 @@ class Engine:
         """
         self._mutes.put(mute, self.series)
 
+    def muted(self, mute_id: str) -> Muted | None:
+        """The mute with this id, where there is one."""
+        return self._mutes.get(mute_id)
+
     def unmute(self, mute_id: str) -> None:
         """Lift a mute with all its spans; one that is not here changes nothing."""
         self._mutes.drop(mute_id, self.series)
@@ -110,10 +114,16 @@ class Engine:
         e-fold a day. After ``true`` all stays as it is: what is wrong again is told again.
         """
         slot = self.series.slot(series)
-        if slot is None or verdict == "true":
-            return
-        if anomaly_id(series, int(self._episodes.row(slot)["started_ms"])) == anomaly:
+        if slot is not None and self.can_label(series, anomaly, verdict):
             self._episodes.excuse(slot)
+
+    def can_label(self, series: str, anomaly: str, verdict: str) -> bool:
+        """Whether `label` would change anything."""
+        slot = self.series.slot(series)
+        if slot is None or verdict == "true":
+            return False
+        row = self._episodes.row(slot)
+        return not row["excused"] and anomaly_id(series, int(row["started_ms"])) == anomaly
 
     def process(self, samples: Samples) -> Scored:
         """Score a batch, then learn it, sample by sample in order."""

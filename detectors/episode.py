@@ -42,7 +42,8 @@ EPISODE: Final = np.dtype(
         ("memory", "f4"),  # the last alert, fading: a new one must exceed it
         ("newest_ms", "i8"),
         ("waiting_ms", "i8"),  # start of what may become an anomaly, and its samples so far
-        ("waiting", "u8"),
+        ("waiting", "u4"),
+        ("excused", "u4"),  # a person called it false or expected
     ]
 )
 
@@ -144,6 +145,7 @@ class Episodes:
         """Let the newest anomaly of a slot be remembered as if it had been a quarter stronger."""
         row = self._rows.array[slot]
         row["memory"] = max(row["memory"], _EXCUSED * row["peak"])
+        row["excused"] = 1
 
     @property
     def open_count(self) -> int:
@@ -192,12 +194,12 @@ def _opens(row: Any, ts_ms: int, score: float, fresh: bool, outside: bool, least
             return False
         row.waiting_ms = ts_ms
     elif score < _QUIET or not outside:
-        row.waiting = np.uint64(0)
+        row.waiting = np.uint32(0)
         return False
-    row.waiting += np.uint64(1)
+    row.waiting += np.uint32(1)
     if row.waiting < least:
         return False
-    row.waiting = np.uint64(0)
+    row.waiting = np.uint32(0)
     return True
 
 
@@ -206,7 +208,7 @@ def _begin(row: Any, ts_ms: int, expected: float, lower: float, upper: float) ->
     row.open = np.uint32(1)
     row.inside = np.uint32(0)
     row.revision = row.samples = row.quiet = row.told = np.uint32(0)
-    row.outside = row.above = row.below = row.hint = np.uint32(0)
+    row.outside = row.above = row.below = row.hint = row.excused = np.uint32(0)
     row.started_ms = ts_ms
     row.peak = np.float32(0.0)
     row.expected = expected

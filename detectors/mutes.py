@@ -69,6 +69,10 @@ class Mutes:
             del self._mutes[min(self._mutes, key=lambda name: (self._end(name), name))]
         self._look_again(table)
 
+    def get(self, mute_id: str) -> Muted | None:
+        known = self._mutes.get(mute_id)
+        return known.mute if known is not None else None
+
     def drop(self, mute_id: str, table: SeriesTable) -> None:
         """Lift a mute; one that is not here changes nothing."""
         if self._mutes.pop(mute_id, None) is not None:

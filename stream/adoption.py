@@ -9,7 +9,6 @@ late, a series began after its model, or an evicted series returned.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Protocol
@@ -23,8 +22,9 @@ from schemas import config
 from schemas.artifact import ArtifactMessage
 from schemas.journal import Adopted
 from stream import metrics as m
-from stream.artifacts import CANDIDATE, ArtifactStore, MissingArtifactError, partitions
-from stream.kafka import KafkaError, TopicPartition, consumer
+from stream.artifacts import CANDIDATE, ArtifactStore, MissingArtifactError
+from stream.following import follow
+from stream.kafka import Record, TopicPartition
 from stream.pipeline import Pipeline
 
 log = structlog.get_logger(__name__)
@@ -35,9 +35,6 @@ that many series share slow to take a refresh over."""
 
 CACHE_BYTES: Final = 64 * 1024 * 1024
 """Of models that came a moment ago, so that partitions need not read them from the store."""
-
-RETRY_S: Final = 5.0
-"""Until the side consumer connects again. Detection goes on meanwhile, with the models it has."""
 
 
 class Due(NamedTuple):
@@ -77,12 +74,7 @@ class Desk:
 
     async def run(self) -> None:
         """Follow the topic until cancelled."""
-        while True:
-            try:
-                await self._follow()
-            except Exception as error:  # noqa: BLE001  # a store of any make: detection goes on with the models it has
-                log.warning("artifacts cannot be read; trying again", error=repr(error))
-            await asyncio.sleep(RETRY_S)
+        await follow(self._cfg.kafka, self._cfg.topics.artifacts.name, self._record)
 
     def take(self, key: bytes | None, value: bytes | None) -> ArtifactMessage | None:
         """Note a message of the topic; gives the artifact where one should be adopted.
@@ -145,21 +137,8 @@ class Desk:
         recent = self._recent.get(artifact_id)
         return recent if recent is not None else self.store.get(detector, series, artifact_id)
 
-    async def _follow(self) -> None:
-        client = consumer(self._cfg.kafka)
-        await client.start()
-        try:
-            client.assign(await partitions(self._cfg))
-            while True:
-                for records in (await client.getmany(timeout_ms=500, max_records=16)).values():
-                    for record in records:
-                        await self._record(record.key, record.value)
-        finally:
-            with contextlib.suppress(KafkaError):
-                await client.stop()
-
-    async def _record(self, key: bytes | None, value: bytes | None) -> None:
-        message = self.take(key, value)
+    async def _record(self, record: Record) -> None:
+        message = self.take(record.key, record.value)
         if message is None:
             return
         # The journal will name it, and a replay must find it however late: first the store, then the engines.

@@ -21,6 +21,7 @@ from schemas.journal import Entry
 from stream import journal, topics
 from stream.admission import Breaker
 from stream.adoption import Adopter, Desk
+from stream.board import Board, Reader
 from stream.checkpoint import Checkpoint
 from stream.kafka import (
     IdempotentProducer,
@@ -61,6 +62,7 @@ class Host(NamedTuple):
     pool: ThreadPoolExecutor
     saver: Saver
     desk: Desk
+    board: Board
     report: Callable[[TopicPartition], PartitionReport]
     interval_s: Callable[[], float]
 
@@ -95,6 +97,7 @@ class PartitionTask:
             self,
         )
         self._adopter = Adopter(host.desk, partition, self)
+        self._reader = Reader(host.board, partition, self)
         self._schedule = Schedule(host.saver, partition, time.monotonic())
         self._due = 0.0  # when the next batch should end, by the monotonic clock
         self._task = asyncio.create_task(
@@ -164,6 +167,7 @@ class PartitionTask:
             return
         self._state = state
         self._adopter = Adopter(self._host.desk, self._partition, self)
+        self._reader = Reader(self._host.board, self._partition, self)
         self._host.consumer.seek(self._partition, state.next_offset)
         self._host.consumer.resume(self._partition)
         self._log.info("partition starts", offset=state.next_offset, kept=state is kept)
@@ -234,7 +238,8 @@ class PartitionTask:
         outputs = [await self.compute(pipeline.score, part) for part in pipeline.slices(samples)]
         after = state._replace(next_offset=records[-1].offset + 1, told=True)
         adopted = await self._adopter.adopt(pipeline, after.next_offset)
-        entries: list[Entry] = [*([] if state.told else [state.began]), *adopted]
+        told = await self._reader.read(pipeline, after.next_offset)
+        entries: list[Entry] = [*([] if state.told else [state.began]), *adopted, *told]
         commit_started = time.monotonic()
         checkpoint = self._checkpoint(after, outputs, dead, entries)
         await self._commit(checkpoint, producer, after)

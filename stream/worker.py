@@ -7,7 +7,7 @@ import gc
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Final
 
@@ -20,6 +20,7 @@ from stream import metrics as m
 from stream import topics
 from stream.adoption import Desk
 from stream.artifacts import store_of
+from stream.board import Board
 from stream.kafka import TopicPartition, WorkerConsumer, quiet
 from stream.lifecycle import State
 from stream.partition import Host, PartitionTask
@@ -65,6 +66,7 @@ class Worker:
         self._sources = {source.topic: source for source in cfg.inputs}
         self._metrics = m.Metrics("worker")
         self._desk = Desk(cfg, store_of(cfg), self._metrics)
+        self._board = Board(cfg)
         self._tasks: dict[TopicPartition, PartitionTask] = {}
         self._kept: dict[TopicPartition, Restored] = {}
         self.metrics_url = ""
@@ -84,10 +86,19 @@ class Worker:
                 # Compiles the kernels, which takes seconds: before the group waits for us.
                 await asyncio.get_running_loop().run_in_executor(pool, self._warm_up)
                 self._host = Host(
-                    self._cfg, consumer, pool, self._saver, self._desk, self._report, self._interval_s
+                    self._cfg,
+                    consumer,
+                    pool,
+                    self._saver,
+                    self._desk,
+                    self._board,
+                    self._report,
+                    self._interval_s,
                 )
                 await consumer.start(list(self._sources))
-                following = asyncio.create_task(self._desk.run()) if self._desk.needed else None
+                following = [asyncio.create_task(self._board.run())]
+                if self._desk.needed:
+                    following.append(asyncio.create_task(self._desk.run()))
                 self.metrics_url = endpoint.url
                 log.info("worker started", metrics=endpoint.url, topics=list(self._sources))
                 if started is not None:
@@ -167,10 +178,10 @@ class Worker:
             Pipeline(self._cfg, source).score(Samples(["warm_up"], index, ts_ms, np.zeros(2)))
 
 
-async def _end(task: asyncio.Task[None] | None) -> None:
-    if task is not None:
+async def _end(tasks: Sequence[asyncio.Task[None]]) -> None:
+    for task in tasks:
         task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+    await asyncio.gather(*tasks, return_exceptions=True)
 
 
 async def run(
