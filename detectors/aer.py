@@ -107,6 +107,14 @@ class Prepared(NamedTuple):
         thinned = starts[np.linspace(0, len(starts) - 1, min(len(starts), max_windows)).astype(int)]
         return cls(((scaled - low) / half - 1.0).astype(np.float32), thinned, low, half, grid)
 
+    @classmethod
+    def tried(cls, history: History, max_windows: int, interval_ms: int = 0) -> Self | FitError:
+        """As `of`, with the error as the answer."""
+        try:
+            return cls.of(history, max_windows, interval_ms)
+        except FitError as error:
+            return error
+
     def windows(self) -> F32:
         """The windows to learn (n, 100)."""
         windows: F32 = self.scaled[self.starts[:, None] + np.arange(WINDOW)]
@@ -150,7 +158,7 @@ class AerDetector:
         from detectors.aer_training import Scaled, train  # noqa: PLC0415  # torch: workers do without
 
         read = Params.read(params)
-        prepared = [_prepared(each, read.max_windows) for each in histories]
+        prepared = [Prepared.tried(each, read.max_windows) for each in histories]
         usable = [each for each in prepared if isinstance(each, Prepared)]
         given = [Scaled(each.scaled, each.starts) for each in usable]
         weights = iter(train(given, read.epochs, seed, read.stack, read.device))
@@ -210,13 +218,6 @@ class AerDetector:
         self._recent.load(state["recent"])
         self._models.load(state["models"])
         self._weights.load(part("weights", state))
-
-
-def _prepared(history: History, max_windows: int) -> Prepared | FitError:
-    try:
-        return Prepared.of(history, max_windows)
-    except FitError as error:
-        return error
 
 
 @njit(cache=True, nogil=True, inline="always")
