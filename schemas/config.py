@@ -316,6 +316,10 @@ class NotifyTarget(Section, frozen=True):
 
     name: Annotated[Name, Meta(description="Its label in metrics and its name in the log.")]
     url: Annotated[str, Meta(pattern=r"^https?://", description="Of Alertmanager: .../api/v2/alerts.")]
+    what: Annotated[
+        Literal["anomalies", "incidents"],
+        Meta(description="Each anomaly by itself, or those that belong together as one incident."),
+    ] = "anomalies"
     kind: Annotated[
         Literal["webhook", "alertmanager"], Meta(description="Which of the shipped templates is posted.")
     ] = "webhook"

@@ -13,6 +13,7 @@ import typer
 from stream.commands import artifacts, dlq
 from stream.commands.backtest import backtest
 from stream.commands.fit import fit
+from stream.commands.incidents import incidents
 from stream.commands.score import score
 from stream.errors import UserError
 
@@ -254,6 +255,7 @@ def tail(
 app.command()(score)
 app.command()(fit)
 app.command()(backtest)
+app.command()(incidents)
 
 
 @app.command("check-config")

@@ -1,4 +1,4 @@
-"""`tocsin notify`: relays anomaly events to webhooks and Alertmanager, at least once each.
+"""`tocsin notify`: relays anomaly events or incidents to webhooks and Alertmanager, at least once each.
 
 An offset is committed when every target has taken the message or has been given up for it, so a crash
 sends again what was under way. Receivers tell a repetition by the header `Idempotency-Key`, the event's
@@ -25,6 +25,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from schemas import config
 from schemas.event import AnomalyEvent, Severity, Status
+from schemas.incident import Incident
 from stream import kafka, topics
 from stream import metrics as m
 from stream.errors import UserError
@@ -58,7 +59,12 @@ _LASTS_MS: Final = 86_400_000
 _AGAIN: Final = frozenset({408, 425, 429})
 _RANK: Final = {severity: rank for rank, severity in enumerate(Severity)}
 
-_decode = msgspec.json.Decoder(AnomalyEvent).decode
+Event = AnomalyEvent | Incident
+
+_decode: Final[dict[str, Callable[[bytes], Event]]] = {
+    "anomalies": msgspec.json.Decoder(AnomalyEvent).decode,
+    "incidents": msgspec.json.Decoder(Incident).decode,
+}
 
 
 class GaveUpError(Exception):
@@ -81,15 +87,20 @@ class Target:
         self.cfg = cfg
         self._limits, self._metrics = limits, metrics
         self._template = _template(cfg)
+        self._named = "event" if cfg.what == "anomalies" else "incident"  # in the template
         self._sent: OrderedDict[str, None] = OrderedDict()
 
-    def wants(self, event: AnomalyEvent) -> bool:
+    def wants(self, event: Event) -> bool:
         """Muted ones are written and not told."""
-        if event.muted_by is not None or _RANK[event.severity] < _RANK[Severity(self.cfg.min_severity)]:
+        if isinstance(event, Incident) != (self.cfg.what == "incidents"):
+            return False
+        if isinstance(event, AnomalyEvent) and event.muted_by is not None:
+            return False
+        if _RANK[event.severity] < _RANK[Severity(self.cfg.min_severity)]:
             return False
         return self.cfg.updates or event.status is not Status.UPDATE
 
-    async def send(self, client: httpx.AsyncClient, event: AnomalyEvent, stop: asyncio.Event) -> None:
+    async def send(self, client: httpx.AsyncClient, event: Event, stop: asyncio.Event) -> None:
         """Deliver, or say in log and metric that it was given up. Raises `StoppedError`."""
         if event.event_id in self._sent:
             self._metrics.counter(m.NOTIFY_DUPLICATES, self.cfg.name).inc()
@@ -102,7 +113,7 @@ class Target:
                 "notification given up",
                 target=self.cfg.name,
                 event_id=event.event_id,
-                series=event.series,
+                about=event.series if isinstance(event, AnomalyEvent) else event.title,
                 reason=error.reason,
                 cause=str(error),
             )
@@ -112,7 +123,7 @@ class Target:
         if len(self._sent) > REMEMBERED:
             self._sent.popitem(last=False)
 
-    async def _insist(self, client: httpx.AsyncClient, event: AnomalyEvent, stop: asyncio.Event) -> None:
+    async def _insist(self, client: httpx.AsyncClient, event: Event, stop: asyncio.Event) -> None:
         headers = {"Content-Type": "application/json", "Idempotency-Key": event.event_id, **self.cfg.headers}
         deadline = time.monotonic() + self._limits.deadline_ms / 1000
         pause_s = FIRST_PAUSE_S
@@ -131,12 +142,15 @@ class Target:
                 raise StoppedError
             pause_s = min(2 * pause_s, max(FIRST_PAUSE_S, self._limits.retry_max_ms / 1000))
 
-    def _render(self, event: AnomalyEvent) -> bytes:
+    def _render(self, event: Event) -> bytes:
         now_ms = time.time_ns() // 1_000_000
         lower = [severity for severity in Severity if _RANK[severity] < _RANK[event.severity]]
         try:
             text = self._template.render(
-                event=msgspec.to_builtins(event), now_ms=now_ms, lasts_ms=_LASTS_MS, lower_severities=lower
+                {self._named: msgspec.to_builtins(event)},
+                now_ms=now_ms,
+                lasts_ms=_LASTS_MS,
+                lower_severities=lower,
             )
             return msgspec.json.encode(msgspec.json.decode(text))
         except (jinja2.TemplateError, msgspec.DecodeError, TypeError, ValueError) as error:
@@ -153,6 +167,9 @@ class Relay:
         self._cfg = cfg
         self._metrics = m.Metrics("notify")
         self._targets = [Target(target, cfg.notify, self._metrics) for target in cfg.notify.targets]
+        self._topics = {
+            getattr(cfg.topics, what).name: what for what in sorted({t.cfg.what for t in self._targets})
+        }
         self._moved = True
         self.metrics_url = ""
 
@@ -169,7 +186,7 @@ class Relay:
         )
         try:
             await topics.ensure(self._cfg)
-            kafka.subscribe(client, [self._cfg.topics.anomalies.name], self._revoked)
+            kafka.subscribe(client, list(self._topics), self._revoked)
             await client.start()
             log.info("notify started", metrics=endpoint.url, targets=[t.cfg.name for t in self._targets])
             async with httpx.AsyncClient(timeout=self._cfg.notify.timeout_ms / 1000) as http:
@@ -199,8 +216,10 @@ class Relay:
             await self._commit(client, offsets)
 
     async def _relay(self, record: Record, http: httpx.AsyncClient, stop: asyncio.Event) -> None:
+        if record.value is None and self._topics[record.topic] == "incidents":
+            return  # one that is long over leaves the topic
         try:
-            event = _decode(record.value or b"")
+            event = _decode[self._topics[record.topic]](record.value or b"")
         except msgspec.DecodeError as error:
             self._metrics.counter(m.NOTIFY_UNREADABLE).inc()
             log.warning("message skipped: not one of ours", offset=record.offset, cause=str(error))
@@ -259,7 +278,8 @@ def _template(cfg: config.NotifyTarget) -> jinja2.Template:
         if cfg.template:
             text = Path(cfg.template).read_text(encoding="utf-8")
         else:
-            text = (resources.files("stream") / "templates" / f"{cfg.kind}.json.j2").read_text("utf-8")
+            name = f"{cfg.what}-{cfg.kind}.json.j2"
+            text = (resources.files("stream") / "templates" / name).read_text("utf-8")
         return environment.from_string(text)
     except (OSError, jinja2.TemplateError) as error:
         raise UserError(f"template of notify target {cfg.name!r}: {error}") from error

@@ -1,4 +1,4 @@
-"""`tocsin sink`: writes scores and anomalies to ClickHouse, at least once and idempotently.
+"""`tocsin sink`: writes scores, anomalies, incidents, commands to ClickHouse, at least once, idempotently.
 
 `Sink` knows ClickHouse and no Kafka; `SinkLoop` knows Kafka and commits the offsets of a batch only when
 `Sink` has had it acknowledged. A batch that comes twice makes rows that replace each other, see
@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 import structlog
 
 from schemas import config
-from stream import clickhouse, kafka, migrations, topics
+from stream import clickhouse, kafka, migrations, sink_records, topics
 from stream import metrics as m
 from stream.clickhouse import ClickHouse, Client, UnavailableError, where
 from stream.kafka import KafkaError, Record
@@ -153,6 +153,15 @@ class SinkLoop:
         self._lag_of: dict[Any, int] = {}  # partition: next offset to be written
         self._rewind = True
         self._joined = False
+        names = cfg.topics
+        self._readers: dict[str, Callable[[Batch, bytes], None]] = {
+            names.anomalies.name: Batch.add_event,
+            names.scores.name: Batch.add_scores,
+            names.incidents.name: lambda batch, value: batch.add_record(sink_records.incident, value),
+            names.control.name: lambda batch, value: batch.add_record(sink_records.command, value),
+            names.changes.name: lambda batch, value: batch.add_record(sink_records.change, value),
+        }
+        self._compacted = {names.incidents.name, names.control.name}
         self.metrics_url = ""
         self._renew()
 
@@ -185,8 +194,7 @@ class SinkLoop:
             max_poll_interval_ms=NO_POLL_LIMIT_MS,
             check_crcs=False,  # TCP has checked them
         )
-        names = [self._cfg.topics.anomalies.name, self._cfg.topics.scores.name]
-        kafka.subscribe(self._client, names, self._revoked)
+        kafka.subscribe(self._client, list(self._readers), self._revoked)
         tasks = []
         try:
             await self._client.start()
@@ -246,12 +254,10 @@ class SinkLoop:
                     return
 
     def _add(self, message: Record) -> None:
-        value = message.value or b""
+        if message.value is None and message.topic in self._compacted:
+            return  # the topic forgets, and ClickHouse does not
         try:
-            if message.topic == self._cfg.topics.scores.name:
-                self._batch.add_scores(value)
-            else:
-                self._batch.add_event(value)
+            self._readers[message.topic](self._batch, message.value or b"")
         except UnreadableError as error:
             self._metrics.counter(m.SINK_UNREADABLE, message.topic).inc()
             if time.monotonic() - self._unreadable_logged > UNREADABLE_LOG_EVERY_S:

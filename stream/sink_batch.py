@@ -1,8 +1,9 @@
-"""Messages of scores and anomalies as Arrow tables, one for each table of ClickHouse. Pure: no I/O."""
+"""Messages of our topics as Arrow tables, one for each table of ClickHouse. Pure: no I/O."""
 
 from __future__ import annotations
 
 from collections import OrderedDict
+from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 import msgspec
@@ -13,6 +14,9 @@ from numpy.typing import NDArray
 
 from schemas.event import AnomalyEvent
 from schemas.series import Series
+from stream import sink_records
+from stream.mutes import MAX_TS_MS
+from stream.sink_records import Row
 
 I64 = NDArray[np.int64]
 
@@ -23,9 +27,6 @@ MAX_DICTIONARIES: Final = 1024
 SEEN_AGAIN_MS: Final = 3_600_000
 """A series is written again when it was seen this much later (event time) than ClickHouse knows. Shorter
 makes last_seen fresher and the table `series` busier."""
-
-MAX_TS_MS: Final = 10_413_791_999_999
-"""The end of the year 2299, the last that a DateTime64 holds."""
 
 _MS: Final = pa.timestamp("ms", "UTC")
 _LABELS: Final = pa.map_(pa.string(), pa.string())
@@ -205,11 +206,12 @@ class Batch:
         self._book = book
         self._parts: list[tuple[I64, _Wire]] = []
         self._events: list[AnomalyEvent] = []
+        self._records: list[Row] = []
         self._samples = 0
 
     @property
     def rows(self) -> int:
-        return self._samples + len(self._events)
+        return self._samples + len(self._events) + len(self._records)
 
     def add_scores(self, message: bytes) -> None:
         """A message of `tocsin.scores`; raises `UnreadableError`, and then nothing of it is added."""
@@ -232,6 +234,15 @@ class Batch:
         self._book.number(event.series)
         self._events.append(event)
 
+    def add_record(self, read: Callable[[bytes], Row | None], message: bytes) -> None:
+        """A message that ``read``, of `stream.sink_records`, makes a row of; raises `UnreadableError`."""
+        try:
+            row = read(message)
+        except sink_records.WRONG as error:
+            raise UnreadableError(str(error)) from None
+        if row is not None:
+            self._records.append(row)
+
     def tables(self) -> Tables:
         """The rows; series before what speaks of them."""
         numbers, ts_ms = self._columns("ts_ms", "<i8")
@@ -243,6 +254,9 @@ class Batch:
             "anomalies": self._anomalies(named),
             "telemetry": self._telemetry(numbers, ts_ms),
         }
+        for name, schema in sink_records.TABLES.items():
+            rows = [row.values for row in self._records if row.table == name]
+            found[name] = pa.Table.from_pylist(rows, schema=schema)
         return Tables(seen, {name: table for name, table in found.items() if table.num_rows})
 
     def written(self, seen: Seen) -> None:

@@ -11,9 +11,10 @@ import numpy as np
 
 from detectors.batch import History
 from schemas.artifact import Manifest
+from schemas.control import Mute
 from schemas.matcher import Matcher
 from schemas.series import Series
-from stream import history
+from stream import history, mutes
 from stream.clickhouse import Client
 
 SETTLED_S: Final = 2.0
@@ -87,22 +88,28 @@ def labelled(client: Client, series: str, from_ms: int, until_ms: int) -> Spans:
 
 
 def unlearned(client: Client, series: str, from_ms: int, until_ms: int) -> Spans:
-    """Mutes of a series with ``learn`` off; of a mute that repeats, its first time."""
+    """Mutes of a series with ``learn`` off, with their repetitions, until they were lifted."""
     if not _exists(client, "mutes_latest"):
         return []
     found = client.rows(
         """
-        SELECT matcher, toUnixTimestamp64Milli(started),
-               coalesce(toUnixTimestamp64Milli(ended), {until:Int64})
+        SELECT matcher, toUnixTimestamp64Milli(started) AS start_ms, toUnixTimestamp64Milli(ended) AS end_ms,
+               repeat, if(timezone = '', 'UTC', timezone),
+               arrayMap(at -> toUnixTimestamp64Milli(at), excepted) AS except_ms,
+               toUnixTimestamp64Milli(lifted_at) AS until_ms
         FROM mutes_latest
-        WHERE learn = 0 AND started IS NOT NULL
-          AND started < fromUnixTimestamp64Milli({until:Int64}, 'UTC')
-          AND (ended IS NULL OR ended >= fromUnixTimestamp64Milli({from:Int64}, 'UTC'))
+        WHERE learn = 0 AND started < fromUnixTimestamp64Milli({until:Int64}, 'UTC')
         """,
-        {"from": from_ms, "until": until_ms},
+        {"until": until_ms},
     )
-    mine = Series.parse(series)
-    return [(int(first), int(last)) for text, first, last in found if Matcher.parse(text).matches(mine)]
+    mine, spans = Series.parse(series), []
+    names = ("matcher", "start_ms", "end_ms", "repeat", "timezone", "except_ms")
+    for *values, lifted_ms in found:
+        mute = Mute(command_id="-", at_ms=0, mute_id="-", **dict(zip(names, values, strict=True)))
+        if Matcher.parse(mute.matcher).matches(mine):
+            end = until_ms if lifted_ms is None else min(until_ms, lifted_ms)
+            spans += [(first, min(last, end) - 1) for first, last in mutes.spans(mute, from_ms, end)]
+    return spans
 
 
 def store(client: Client, manifest: Manifest) -> None:

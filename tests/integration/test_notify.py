@@ -10,19 +10,23 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import httpx
 import msgspec
 import pytest
 
 from schemas import config
 from schemas.event import AnomalyEvent, Direction, Kind, Severity, Status
 from stream import kafka as clients
+from stream import metrics as m
 from stream import topics
 from stream.errors import UserError
+from stream.incidents import Grouper
 from stream.kafka import TopicPartition
 from stream.local.monitoring import Monitoring
-from stream.notify import Relay
-from stream.output import event_message
+from stream.notify import Relay, Target
+from stream.output import event_message, incident_message
 from tests.support import Receiver, running
+from tests.unit.stream.test_incidents import ENDS, FAULT
 
 Metric = Callable[[str, str], dict[str, float]]
 
@@ -84,6 +88,28 @@ async def test_events_arrive_once_each_though_the_receiver_fails_and_events_come
     assert body["text"] == 'warning: cpu{host="1"} (open): cpu is 9, "above" its band'
 
 
+async def test_a_target_of_incidents_is_told_of_a_fault_once_and_of_its_end(
+    kit: Any, receiver: Receiver
+) -> None:
+    cfg = configured(kit, config.NotifyTarget(name="hook", url=receiver.url, what="incidents", updates=False))
+    grouper = Grouper(config.Incidents())
+    told = [incident for each in [*FAULT, *ENDS] for incident in grouper.take(each)]
+    async with running(Relay(cfg)):
+        await send(cfg, event(1))
+        producer = clients.producer(cfg.kafka)
+        await producer.start()
+        for each in [*told, *told]:
+            message = incident_message(cfg.topics.incidents.name, each)
+            await producer.send(message.topic, message.value, key=message.key)
+        await producer.flush()
+        await producer.stop()
+        await eventually(lambda: len(receiver.taken) >= 2)
+    assert [key for key, _ in receiver.taken] == [told[0].event_id, told[-1].event_id]
+    (_, first), (_, last) = receiver.taken
+    assert first["text"].startswith("warning: service=shop: web_response is high (open). Since 2025-10-09")
+    assert len(last["incident"]["members"]) == len(FAULT)
+
+
 async def test_what_a_stop_interrupts_is_sent_at_the_next_start(kit: Any, receiver: Receiver) -> None:
     cfg = configured(kit, config.NotifyTarget(name="hook", url=receiver.url))
     async with running(Relay(cfg)):
@@ -135,6 +161,29 @@ async def test_a_template_is_sandboxed_and_a_broken_one_is_said_at_the_start(
         await send(kit.cfg, event(1))
         await eventually(lambda: metric(relay.metrics_url, "tocsin_notify_dead_ends_total"))
     assert receiver.tries == 0
+
+
+async def test_alertmanager_shows_an_incident_from_open_to_close(kit: Any, tmp_path: Path) -> None:
+    monitoring = Monitoring(tmp_path, {})
+    await asyncio.to_thread(monitoring.start)
+    try:
+        url = f"{monitoring.alertmanager_url}/api/v2/alerts"
+        target = config.NotifyTarget(name="am", kind="alertmanager", url=url, what="incidents")
+        grouper = Grouper(config.Incidents())
+        told = [incident for each in [*FAULT, *ENDS] for incident in grouper.take(each)]
+
+        def active() -> list[str]:
+            with urllib.request.urlopen(f"{url}?filter=alertname=TocsinIncident", timeout=5) as reply:
+                return [alert["labels"]["incident_id"] for alert in json.load(reply)]
+
+        async with httpx.AsyncClient() as http:
+            relay = Target(target, config.Notify(), m.Metrics("notify"))
+            await relay.send(http, told[0], asyncio.Event())
+            await eventually(lambda: active() == [told[0].incident_id])
+            await relay.send(http, told[-1], asyncio.Event())
+            await eventually(lambda: active() == [])
+    finally:
+        await asyncio.to_thread(monitoring.stop)
 
 
 async def test_alertmanager_shows_an_anomaly_from_open_to_close_also_when_its_severity_rises(

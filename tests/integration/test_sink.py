@@ -15,13 +15,17 @@ import numpy as np
 import pytest
 
 from schemas import config
+from schemas.control import Change, Label, Mute, Refresh, Unmute
 from schemas.event import AnomalyEvent, Direction, Kind, Severity, Spoke, Status
 from schemas.score import ScoreBatch
 from stream import kafka as clients
 from stream import topics
 from stream.clickhouse import Client, RefusedError
+from stream.incidents import Grouper
 from stream.local.clickhouse import LocalClickHouse
 from stream.sink import SinkLoop
+from tests.support import running
+from tests.unit.stream.test_incidents import FAULT
 
 DEADLINE_S = 60.0
 START_MS = 1_760_000_000_000
@@ -171,6 +175,9 @@ def _bench(bootstrap: str, prefix: str, clickhouse: config.ClickHouse) -> Bench:
                 anomalies=topic(name=f"{prefix}anomalies", partitions=2),
                 scores=topic(name=f"{prefix}scores", partitions=3),
                 deadletters=topic(name=f"{prefix}deadletters", partitions=1),
+                incidents=topic(name=f"{prefix}incidents", partitions=1, compacted=True),
+                control=topic(name=f"{prefix}control", partitions=1, compacted=True),
+                changes=topic(name=f"{prefix}changes", partitions=1),
             ),
             clickhouse=clickhouse,
             sink=config.Sink(
@@ -390,3 +397,54 @@ def _told_once(capsys: pytest.CaptureFixture[str]) -> None:
     out = capsys.readouterr().out
     assert out.count("ClickHouse is away") == 1, out
     assert out.count("ClickHouse is back") == 1, out
+
+
+async def test_incidents_commands_and_changes_are_rows_and_what_is_none_is_counted(
+    bench: Bench, metric: Metric
+) -> None:
+    names, at_ms, end_ms = bench.cfg.topics, START_MS + 1, START_MS + 7_200_000
+    mute = Mute(
+        command_id="c1", at_ms=at_ms, by="ann", mute_id="m", matcher="cpu", start_ms=START_MS, end_ms=end_ms,
+        repeat="FREQ=DAILY", except_ms=[START_MS + 86_400_000], learn=False,
+    )  # fmt: skip
+    commands = [
+        mute,
+        msgspec.structs.replace(mute, command_id="c2", mute_id="n"),
+        Unmute(command_id="c3", at_ms=at_ms + 5, mute_id="n"),
+        Label(
+            command_id="c4", at_ms=at_ms, anomaly_id="a", series="cpu", verdict="false", started_ms=START_MS,
+            detectors=["large", "rare"],
+        ),
+        Refresh(command_id="c5", at_ms=at_ms, series="cpu"),
+        msgspec.structs.replace(mute, command_id="c6", matcher="cpu{"),
+    ]  # fmt: skip
+    change = Change(change_id="d", at_ms=at_ms, labels={"service": "shop"}, title="2.1")
+    grouper = Grouper(config.Incidents())
+    told = [each for event in FAULT for each in grouper.take(event)]
+    for _ in range(2):  # at least once
+        await bench.send_raw(names.control.name, *(msgspec.json.encode(each) for each in commands), None)
+        await bench.send_raw(names.changes.name, msgspec.json.encode(change))
+        await bench.send_raw(names.incidents.name, *(msgspec.json.encode(each) for each in told), None)
+    async with running(SinkLoop(bench.cfg)) as sink:
+
+        async def rows() -> float:
+            found = await asyncio.to_thread(metric, sink.metrics_url, "tocsin_sink_rows_total")
+            return sum(found.values())
+
+        await _until(rows, 2 * (len(commands) - 2 + 1 + len(told)))
+        skipped = await asyncio.to_thread(metric, sink.metrics_url, "tocsin_sink_unreadable_messages_total")
+    assert skipped == {f'topic="{names.control.name}"': 2}
+    (kept, lifted) = await bench.select(
+        "SELECT mute_id, lifted, matcher, learn, toUnixTimestamp64Milli(lifted_at), excepted "
+        "FROM mutes_latest ORDER BY mute_id"
+    )
+    assert [*kept[:5], len(kept[5])] == ["m", 0, "cpu", 0, None, 1]
+    assert lifted[:5] == ("n", 1, "cpu", 0, at_ms + 5)
+    assert await bench.select("SELECT detector, labelled, false_alarms FROM detector_quality ORDER BY 1") == [
+        ("large", 1, 1),
+        ("rare", 1, 1),
+    ]
+    ((revision, series, root, labels),) = await bench.select(
+        "SELECT revision, series, members[1].metric, labels FROM incidents_latest"
+    )
+    assert (revision, series, root, labels) == (4, 4, "web_response", {"service": "shop"})
