@@ -1,4 +1,4 @@
-"""Mutes as people write them, with repetitions by a local clock, as spans of event time."""
+"""Commands as people write them: what is wrong with one, and mutes as spans of event time."""
 
 from __future__ import annotations
 
@@ -9,11 +9,32 @@ from zoneinfo import ZoneInfo
 from dateutil.rrule import rrulestr
 
 from detectors.mutes import Muted
-from schemas.control import Mute
+from schemas.control import Command, Label, Mute, Refresh
+from schemas.matcher import Matcher
 
 FOREVER_MS: Final = 253_402_300_800_000  # the end of the year 9999
 MOST_SPANS: Final = 1_000
 """Repetitions that are known beforehand: a weekly window for 19 years. More would slow look-ups."""
+
+
+MAX_TS_MS: Final = 10_413_791_999_999
+"""The end of the year 2299, the last time that ClickHouse holds."""
+
+
+def check(command: Command) -> None:
+    """Raises ``ValueError`` that says what is wrong with a command that nobody can follow."""
+    times: list[int | None] = [command.at_ms]
+    if isinstance(command, Mute):
+        times += [command.start_ms, command.end_ms, *command.except_ms]
+    elif isinstance(command, Label):
+        times += [command.started_ms, command.ended_ms]
+    if not all(0 <= (ts_ms or 0) <= MAX_TS_MS for ts_ms in times):
+        raise ValueError("a time is outside 1970 to 2299")
+    if isinstance(command, Mute):
+        Matcher.parse(command.matcher)
+        spans(command)
+    elif isinstance(command, Refresh):
+        Matcher.parse(command.series)
 
 
 def muted(mute: Mute) -> Muted:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from schemas.event import AnomalyEvent
 from schemas.series import Series
 from stream import sink_records
-from stream.mutes import MAX_TS_MS
+from stream.muting import MAX_TS_MS
 from stream.sink_records import Row
 
 I64 = NDArray[np.int64]

@@ -9,7 +9,7 @@ import pyarrow as pa
 
 from schemas.control import Change, Command, Label, Mute, Unmute
 from schemas.incident import Incident, Member
-from stream import mutes
+from stream import muting
 
 _MS: Final = pa.timestamp("ms", "UTC")
 _TEXT: Final = pa.string()
@@ -110,7 +110,7 @@ def _member(member: Member) -> dict[str, Any]:
 def command(message: bytes) -> Row | None:
     """A message of `tocsin.control`; None for a command that leaves nothing to be stored."""
     told: Command = _command(message)
-    mutes.check(told)
+    muting.check(told)
     if isinstance(told, Label):
         return Row("labels", _timed(told, "at", "started", "ended"))
     if isinstance(told, Mute):
@@ -136,7 +136,7 @@ def _timed(told: msgspec.Struct, *times: str) -> dict[str, Any]:
 
 
 def _check(times: list[int | None], counts: tuple[int, ...]) -> None:
-    if not all(0 <= (ts_ms or 0) <= mutes.MAX_TS_MS for ts_ms in times):
+    if not all(0 <= (ts_ms or 0) <= muting.MAX_TS_MS for ts_ms in times):
         raise ValueError("a time is outside 1970 to 2299")
     if not all(0 <= number < 2**32 for number in counts):
         raise ValueError("a count is not an unsigned 32-bit number")

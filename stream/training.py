@@ -14,7 +14,7 @@ from schemas.artifact import Manifest
 from schemas.control import Mute
 from schemas.matcher import Matcher
 from schemas.series import Series
-from stream import history, mutes
+from stream import history, muting
 from stream.clickhouse import Client
 
 SETTLED_S: Final = 2.0
@@ -108,7 +108,8 @@ def unlearned(client: Client, series: str, from_ms: int, until_ms: int) -> Spans
         mute = Mute(command_id="-", at_ms=0, mute_id="-", **dict(zip(names, values, strict=True)))
         if Matcher.parse(mute.matcher).matches(mine):
             end = until_ms if lifted_ms is None else min(until_ms, lifted_ms)
-            spans += [(first, min(last, end) - 1) for first, last in mutes.spans(mute, from_ms, end)]
+            held = [(first, min(last, end) - 1) for first, last in muting.spans(mute)]
+            spans += [(first, last) for first, last in held if first < end and last >= from_ms]
     return spans
 
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime
 
 import pytest
 
-from schemas.control import Mute
-from stream.muting import FOREVER_MS, MOST_SPANS, muted, spans
+from schemas.control import Label, Mute, Refresh
+from stream.muting import FOREVER_MS, MOST_SPANS, check, muted, spans
 
 HOUR = 3_600_000
 
@@ -60,3 +60,20 @@ def test_repetitions_can_be_left_out_and_are_bounded():
 def test_what_is_wrong_with_a_mute_is_told(changes, told):
     with pytest.raises(ValueError, match=told):
         muted(mute(**changes))
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        (mute(matcher='cpu{host="a"'), "does not end"),
+        (mute(repeat="every sunday"), "no recurrence rule"),
+        (mute(start_ms=-1), "1970"),
+        (mute(except_ms=[10**15]), "2299"),
+        (Refresh(command_id="c", at_ms=0, series="{"), "does not end"),
+        (Label(command_id="c", at_ms=0, anomaly_id="a", series="s", verdict="true", started_ms=-1), "1970"),
+    ],
+)
+def test_a_command_that_nobody_can_follow_is_told(command, said):
+    with pytest.raises(ValueError, match=said):
+        check(command)
+    check(mute())
