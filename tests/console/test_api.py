@@ -8,6 +8,7 @@ import json
 import re
 import zipfile
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -18,6 +19,7 @@ from tests.console.conftest import METRICS, SAMPLES, SPIKE_AT, START_MS, STEP_MS
 
 SPIKE = datetime.fromtimestamp((START_MS + SPIKE_AT * STEP_MS) / 1000, UTC)
 SPIKE_TEXT = SPIKE.isoformat(timespec="milliseconds").replace("+00:00", "Z")
+EXAMPLE = Path(__file__).parents[2] / "examples" / "redlab" / "telemetry.csv.gz"
 REQUEST: dict[str, Any] = {"models": ["default", "Isolation Forest"], "column_name": "web_response"}
 
 
@@ -93,6 +95,26 @@ async def test_a_file_is_the_source(api: httpx.AsyncClient) -> None:
         data={"request": json.dumps({"models": ["large"]})},
     )
     assert "load.csv, line 2: 'yesterday' is not ISO 8601" in problem(bad, 400)
+
+
+async def test_prophet_finds_the_outage_in_the_month_of_the_example(api: httpx.AsyncClient) -> None:
+    asked = {
+        "models": ["Prophet"],
+        "column_name": "web_response",
+        "parameters": {"Prophet": {"max_samples": 3000}},
+    }
+    reply = await api.post(
+        "/find/file",
+        files={"file": (EXAMPLE.name, EXAMPLE.read_bytes())},
+        data={"request": json.dumps(asked)},
+    )
+    points = reply.json()["Prophet"]["points"]
+    anomalous = [each["timestamp"] for each in points if each["anomaly"]]
+    assert "2024-05-13T22:12:00.000Z" in anomalous  # forty times the usual response time
+    assert 0 < len(anomalous) < len(points) / 500
+    banded = [each for each in points if each["lower"] is not None]
+    assert len(banded) > 0.99 * len(points)
+    assert all(each["lower"] < each["expected"] < each["upper"] for each in banded)
 
 
 async def test_a_model_that_fails_does_not_fail_the_others(api: httpx.AsyncClient) -> None:
