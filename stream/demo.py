@@ -15,6 +15,8 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from detectors import registry
 from schemas import config
+from schemas.matcher import Matcher
+from schemas.series import Series
 from stream import config as loader
 from stream import demo_report as report
 from stream import observe, tail
@@ -30,26 +32,38 @@ TELEMETRY: Final = Path(__file__).resolve().parents[1] / "examples" / "redlab" /
 LABELS: Final = {"service": "redlab"}
 
 DEFAULT_KAFKA_PORT: Final = 9092
-SERIES: Final = 4
-PARTITIONS: Final = SERIES
-"""Of the telemetry topic."""
+PARTITIONS: Final = 4
+"""Of the telemetry topic, which has as many series."""
 
 DAY_MS: Final = 86_400_000
 
-MODELS: Final = [
-    config.RefreshRule(
-        detector="iforest",
-        match="*",
+
+def _rule(detector: str, match: str) -> config.RefreshRule:
+    """Fitted after ten days of the month, so that the rest is scored with it."""
+    return config.RefreshRule(
+        detector=detector,
+        match=match,
         min_history_ms=10 * DAY_MS,
         history_ms=10 * DAY_MS,
         refresh_every_ms=20 * DAY_MS,
         on_drift=False,
         deadline_ms=60_000,
     )
-]
-"""What is fitted on the way: after ten days of the month, so that the rest is scored with it."""
 
-PARAMS: Final = {"iforest": {"n_estimators": 50}}
+
+MODELS: Final = [_rule("iforest", "*"), _rule("prophet", "*"), _rule("aer", "web_response")]
+"""What is fitted on the way. AER scores a few thousand samples a second, so it gets one series."""
+
+PARAMS: Final[dict[str, dict[str, Any]]] = {
+    "iforest": {"n_estimators": 50},
+    "prophet": {"max_samples": 2000, "horizon_ms": 25 * DAY_MS},
+    "aer": {"epochs": 5, "max_windows": 512},
+}
+"""Cheap ones, for a month passes in seconds."""
+
+SHADOW_MS: Final = 2 * DAY_MS
+"""Of the history a new model is tried on so much; a week takes AER some seconds."""
+
 WEIGHT: Final = 0.2
 """Of a model, beside the default detectors with 1."""
 
@@ -57,8 +71,9 @@ PAUSE_AFTER: Final = 0.5
 """Share of the month after which the replay waits for the models: it passes so fast
 that it would be over before the first fit."""
 
-MODELS_TIMEOUT_S: Final = 40.0
-"""For those fits; the replay goes on without what is not there by then."""
+MODELS_TIMEOUT_S: Final = 90.0
+"""For those fits, which take ten seconds where nothing else runs; the replay goes on without what is not
+there by then."""
 
 STALL_S: Final = 60.0
 """Without any progress for this long the demo has failed; the first start compiles kernels meanwhile."""
@@ -139,6 +154,7 @@ def _configure(folder: Path, overrides: list[str]) -> tuple[config.Config, Path]
         },
         "engine": {"detectors": _detectors(defaults, models)},
         "refresh": {"rules": [msgspec.to_builtins(rule) for rule in models], "check_every_ms": 200},
+        "trainer": {"shadow_ms": SHADOW_MS},
         "snapshots": {"url": str(folder.resolve() / "snapshots")},
     }
     cfg = loader.parse(yaml.safe_dump(chosen), overrides)
@@ -235,7 +251,7 @@ async def _follow(stack: Stack, chunks: list[Chunk], samples: int, bars: Progres
         topic, half = stack.cfg.inputs[0].topic, int(len(chunks) * PAUSE_AFTER)
         await produce(stack.cfg.kafka, topic, chunks[:half], progress=tell)
         before = sent
-        waited_s = await _models(stack, before)
+        waited_s = await _models(stack, before, _wanted(chunks, stack.cfg.refresh.rules))
         await produce(stack.cfg.kafka, topic, chunks[half:], progress=tell)
 
     producing = asyncio.create_task(send())
@@ -257,15 +273,22 @@ async def _follow(stack: Stack, chunks: list[Chunk], samples: int, bars: Progres
     return waited_s
 
 
-async def _models(stack: Stack, sent: int) -> float:
-    """Wait until what was sent is stored, and until each series has its models.
+def _wanted(chunks: list[Chunk], rules: list[config.RefreshRule]) -> int:
+    """How many models there will be."""
+    names = {name for chunk in chunks if not isinstance(chunk, Lines) for name in chunk.series}
+    series, matchers = [Series.of(name) for name in names], [Matcher.parse(rule.match) for rule in rules]
+    return sum(matcher.matches(each) for matcher in matchers for each in series)
+
+
+async def _models(stack: Stack, sent: int, wanted: int) -> float:
+    """Wait until what was sent is stored, and until so many models are fitted.
 
     Returns the seconds in which nothing else was left to do.
     """
     urls = {service.child.name: service.metrics_url for service in stack.services}
     if "trainer" not in urls:
         return 0.0
-    wanted, deadline = SERIES * len(stack.cfg.refresh.rules), time.monotonic() + MODELS_TIMEOUT_S
+    deadline = time.monotonic() + MODELS_TIMEOUT_S
     idle_since: float | None = None
     while time.monotonic() < deadline:
         now = await asyncio.to_thread(_look, stack, sent)

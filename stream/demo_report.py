@@ -30,9 +30,11 @@ FROM (SELECT * FROM anomalies FINAL ORDER BY score DESC LIMIT 1 BY anomaly_id)
 ORDER BY peak_score DESC LIMIT {limit}
 """
 
+# Of each model the anomalies that it spoke for, and those of them that no online detector did.
 _SPOKE: Final = """
-SELECT d.artifact AS artifact, toUInt32(uniqExact(anomaly_id)) AS n
-FROM anomalies FINAL ARRAY JOIN detectors AS d WHERE d.artifact != '' GROUP BY artifact
+SELECT arrayJoin(spoke) AS artifact, toUInt32(count()) AS n, toUInt32(countIf(NOT has(spoke, ''))) AS added
+FROM (SELECT groupUniqArrayArray(detectors.artifact) AS spoke FROM anomalies FINAL GROUP BY anomaly_id)
+GROUP BY artifact
 """
 
 _COLORS: Final = {"info": "cyan", "warning": "yellow", "critical": "red"}
@@ -57,19 +59,25 @@ def _models(console: Console, stack: Stack) -> None:
     shown = asyncio.run(artifacts.on_topic(stack.cfg))
     spoke = observe.query(stack.cfg.clickhouse, _SPOKE)
     table = Table(
-        title="Models fitted on the way, and how many anomalies they spoke for",
+        title="Models fitted on the way, the anomalies they spoke for, and those that models alone found",
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    for name in ("model", "series", "trained to (UTC)", "spoke for"):
+    for name in ("model", "series", "trained to (UTC)", "spoke for", "alone"):
         table.add_column(name, no_wrap=True)
     for each in sorted(shown, key=lambda s: s.manifest.key):
         manifest = each.manifest
-        count = next((row["n"] for row in spoke if row["artifact"] == manifest.artifact_id), 0)
+        found = next((row for row in spoke if row["artifact"] == manifest.artifact_id), {"n": 0, "added": 0})
         trained = datetime.fromtimestamp(manifest.trained_to_ms / 1000, UTC).strftime("%m-%d %H:%M")
-        table.add_row(manifest.detector, manifest.series.partition("{")[0], trained, str(count))
+        table.add_row(
+            manifest.detector,
+            manifest.series.partition("{")[0],
+            trained,
+            str(found["n"]),
+            str(found["added"]),
+        )
     console.print(table)
     url = stack.services[0].metrics_url
     adopted = int(observe.total(url, "tocsin_artifacts_adopted_total"))
