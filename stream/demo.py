@@ -89,6 +89,7 @@ class Progressed(NamedTuple):
     events: int = 0  # anomaly events that the worker has committed
     rows: int = 0  # of samples, that ClickHouse has acknowledged to the sink
     event_rows: int = 0
+    models: int = 0
 
     def done(self, samples: int) -> bool:
         caught_up = self.rows >= self.scored and self.event_rows >= self.events
@@ -285,8 +286,7 @@ async def _models(stack: Stack, sent: int, wanted: int) -> float:
 
     Returns the seconds in which nothing else was left to do.
     """
-    urls = {service.child.name: service.metrics_url for service in stack.services}
-    if "trainer" not in urls:
+    if not wanted:
         return 0.0
     deadline = time.monotonic() + MODELS_TIMEOUT_S
     idle_since: float | None = None
@@ -294,8 +294,7 @@ async def _models(stack: Stack, sent: int, wanted: int) -> float:
         now = await asyncio.to_thread(_look, stack, sent)
         if idle_since is None and now.done(sent):
             idle_since = time.monotonic()
-        fitted = await asyncio.to_thread(observe.total, urls["trainer"], "tocsin_fits_total")
-        if fitted >= wanted and idle_since is not None:
+        if now.models >= wanted and idle_since is not None:
             break
         await asyncio.sleep(_LOOK_EVERY_S)
     return time.monotonic() - idle_since if idle_since is not None else 0.0
@@ -306,13 +305,15 @@ def _scored(url: str) -> int:
 
 
 def _look(stack: Stack, sent: int) -> Progressed:
-    worker, sink = (service.metrics_url for service in stack.services[:2])
+    urls = {service.child.name: service.metrics_url for service in stack.services}
+    worker, sink, trainer = urls["worker"], urls["sink"], urls.get("trainer")
     return Progressed(
         sent,
         _scored(worker),
         int(observe.total(worker, "tocsin_anomaly_events_total")),
         int(observe.total(sink, "tocsin_sink_rows_total", 'table="telemetry"')),
         int(observe.total(sink, "tocsin_sink_rows_total", 'table="anomalies"')),
+        int(observe.total(trainer, "tocsin_fits_total")) if trainer is not None else 0,
     )
 
 
