@@ -14,6 +14,7 @@ from detectors.batch import Artifact, BatchDetector
 from detectors.ensemble import Ensemble, Verdict, band
 from detectors.episode import Episodes
 from detectors.events import Ongoing, anomaly_id, events, ongoing
+from detectors.flat import STANDS_STILL, Stillness
 from detectors.mutes import Muted, Mutes
 from detectors.panel import Panel
 from detectors.policy import BEYOND, Policies
@@ -66,6 +67,7 @@ class Engine:
         self.windows = Windows(config.window)
         self._ensemble = Ensemble(weights, config.level_half_life_samples)
         self._episodes = Episodes(config)
+        self._stillness = Stillness(config.max_duration_samples)
         self._mutes = Mutes()
         self._states = np.zeros(len(SampleState), np.int64)
         self._began = 0.0
@@ -153,7 +155,7 @@ class Engine:
         return Scored(*ordered, score, level, expected, lower, upper, states, started, told)
 
     def _make_room(self, step: Step) -> None:
-        rooms: list[Any] = [self.windows, self._ensemble, self._episodes, self._panel]
+        rooms: list[Any] = [self.windows, self._ensemble, self._stillness, self._episodes, self._panel]
         for each in rooms:
             each.reserve(len(self.series))
             if len(step.evicted):
@@ -187,6 +189,9 @@ class Engine:
         said, scores = self._panel.judge(asked)
         verdict, certain = self._verdict(asked, admitted.interval_ms[keep], said, scores)
         certain &= in_time
+        flat = in_time & self.policies.watches_flat(asked.slots)
+        flat &= self._stillness.flags(asked.slots, asked.values, asked.learn)
+        verdict.score[flat] = np.fmax(verdict.score[flat], STANDS_STILL)
         self._part_done("ensemble")
         unripe = ((states[keep] == SampleState.WARMING_UP) | np.isnan(verdict.score)) & ~certain
         verdict.score[unripe] = verdict.level[unripe] = np.nan
@@ -196,7 +201,7 @@ class Engine:
         counts = in_time & ~unripe & self._ensemble.alerts
         began_at, told, peaks = self._episodes.advance(
             asked.slots, ts_ms[keep], asked.values, counts, verdict, scores, _hints(said, scores.shape),
-            certain, self.policies.least_samples(asked.slots),
+            certain | flat, flat, self.policies.least_samples(asked.slots),
         )  # fmt: skip
         self._fill(floats, started, keep, verdict, began_at)
         self._part_done("episodes")
@@ -270,6 +275,7 @@ class Engine:
     def snapshot(self) -> State:
         """The whole state as arrays by name, independent of later batches."""
         state: State = {"counts": self._states.copy(), "ensemble": self._ensemble.snapshot()}
+        state["stillness"] = self._stillness.snapshot()
         state |= prefixed("mutes", self._mutes.snapshot())
         state["adopted"] = np.frombuffer(msgspec.msgpack.encode(self.adopted), np.uint8).copy()
         for name, each in self._parts().items():
@@ -288,6 +294,7 @@ class Engine:
         engine = cls(config, admission, timer)
         engine._states = state["counts"].copy()
         engine._ensemble.load(state["ensemble"])
+        engine._stillness.load(state["stillness"])
         engine.adopted = msgspec.msgpack.decode(state["adopted"].tobytes(), type=dict[int, dict[str, str]])
         for name, each in engine._parts().items():
             each.load(part(name, state))

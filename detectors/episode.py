@@ -15,7 +15,7 @@ from detectors.rows import Rows, grown
 from schemas.config import Engine
 
 OPEN, UPDATE, CLOSE = 1, 2, 3
-SPIKE, DIP, SHIFT, PATTERN, DRIFT, SPREAD = 1, 2, 3, 4, 5, 6
+SPIKE, DIP, SHIFT, PATTERN, DRIFT, SPREAD, FLAT = 1, 2, 3, 4, 5, 6, 7
 
 EPISODE: Final = np.dtype(
     [
@@ -79,7 +79,7 @@ _LASTING: Final = np.uint32(32)  # an anomaly this long is told as a shift while
 _SETTLED: Final = np.uint32(24)  # quiet samples beyond the old band after which the level is the new normal
 _SWINGS: Final = np.uint32(2)  # samples beyond half of the old band on each side: it is the spread that grew
 _VALUE, _VARIES = np.uint32(Hint.VALUE), np.uint32(Hint.SPREAD)
-_DRIFTS, _HOUR = np.uint32(Hint.DRIFT), np.uint32(Hint.PATTERN)
+_DRIFTS, _HOUR, _STANDS = np.uint32(Hint.DRIFT), np.uint32(Hint.PATTERN), np.uint32(Hint.FLAT)
 _HEARD = 0.5  # a detector with a lower score gives no hint
 
 
@@ -121,11 +121,13 @@ class Episodes:
         scores: F32,
         hints: NDArray[np.uint8],
         certain: Bools,
+        flat: Bools,
         least: I64,
     ) -> tuple[I64, NDArray[Any], F32]:
         """Take *n* samples in order, of which those with ``counts`` can open or close.
 
-        ``certain`` samples open whatever the last alert was; ``least`` is how many samples an anomaly needs.
+        ``certain`` samples open whatever the last alert was, ``flat`` ones because the series stands still;
+        ``least`` is how many samples an anomaly needs.
 
         Returns the start of the open anomaly after each sample (0 for none), records of `TOLD`, and for
         each record the peak score of every detector in its episode.
@@ -137,7 +139,7 @@ class Episodes:
         found = _advance(
             self._rows.array, self.peaks, *self._limits, slots, ts_ms, values, counts, verdict.score,
             verdict.expected, verdict.lower, verdict.upper, scores, hints,
-            certain, least, started, told, spoke,
+            certain, flat, least, started, told, spoke,
         )  # fmt: skip
         return started, told[:found], spoke[:found]
 
@@ -245,6 +247,8 @@ def _count(row: Any, ts_ms: int, value: float, score: float, band: tuple[float, 
 
 @njit(cache=True, nogil=True, inline="always")
 def _kind(row: Any, value: float, adopted: bool) -> Any:
+    if row.hint == _STANDS:
+        return FLAT
     swings = min(row.above, row.below)
     if swings >= _SWINGS or (row.hint == _VARIES and (swings > 0 or row.outside == 0)):
         return SPREAD
@@ -271,7 +275,7 @@ def _loudest(scores: Any, hints: Any) -> Any:
 @njit(cache=True, nogil=True)
 def _advance(  # type: ignore[no-untyped-def]
     rows, peaks, close_after, max_duration, update_every, slots, ts_ms, values, counts,
-    score, expected, lower, upper, scores, hints, certain, least, started, told, spoke,
+    score, expected, lower, upper, scores, hints, certain, flat, least, started, told, spoke,
 ):  # fmt: skip
     found = 0
     for i in range(slots.shape[0]):
@@ -280,20 +284,21 @@ def _advance(  # type: ignore[no-untyped-def]
         status = 0
         adopted = False
         fresh = counts[i] and (_fresh(row, ts_ms[i], score[i]) or certain[i])
-        outside = values[i] < lower[i] or values[i] > upper[i]
+        outside = flat[i] or values[i] < lower[i] or values[i] > upper[i]
         if counts[i] and (row.open == 1 or _opens(row, ts_ms[i], score[i], fresh, outside, least[i])):
             if row.open == 0:
                 _begin(row, row.waiting_ms, expected[i], lower[i], upper[i])
-                row.hint = np.uint32(_loudest(scores[:, i], hints[:, i]))
+                row.hint = _STANDS if flat[i] else np.uint32(_loudest(scores[:, i], hints[:, i]))
                 peaks[slot, :] = np.float32(0.0)
                 status = OPEN
             _count(row, ts_ms[i], values[i], score[i], (expected[i], lower[i], upper[i]))
             for d in range(peaks.shape[1]):
                 if scores[d, i] > peaks[slot, d]:  # noqa: PLR1730 (max() would take a NaN)
                     peaks[slot, d] = scores[d, i]
-            settled = row.quiet >= max(close_after, _SETTLED)
+            moves_again = row.hint == _STANDS and row.quiet >= close_after
+            settled = row.quiet >= max(close_after, _SETTLED) and not moves_again
             adopted = row.samples >= max_duration or (settled and _away(row, values[i]))
-            if adopted or settled or min(row.quiet, row.inside) >= close_after:
+            if adopted or settled or moves_again or min(row.quiet, row.inside) >= close_after:
                 status = CLOSE
             elif row.told >= update_every and row.samples > 1:
                 status = UPDATE

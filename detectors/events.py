@@ -10,7 +10,7 @@ import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
-from detectors.episode import CLOSE, DIP, DRIFT, OPEN, PATTERN, SHIFT, SPIKE, SPREAD, UPDATE
+from detectors.episode import CLOSE, DIP, DRIFT, FLAT, OPEN, PATTERN, SHIFT, SPIKE, SPREAD, UPDATE
 from detectors.policy import Limits, Policies
 from detectors.protocol import F32, Detector
 from detectors.series import SeriesTable
@@ -24,9 +24,11 @@ _KIND: Final = {
     PATTERN: Kind.PATTERN,
     DRIFT: Kind.DRIFT,
     SPREAD: Kind.SPREAD,
+    FLAT: Kind.FLAT,
 }
 _HOW: Final = {SPREAD: "; it varies unlike before", DRIFT: "; its mean creeps away"}
 LIMITS: Final = "limits"  # who speaks where a value is outside its allowed range
+STANDS: Final = "flat"  # and where a lively series stands still
 _TOGETHER = 0.8  # where none alerted alone, two above this alerted together (`detectors.ensemble`)
 _WARNING, _CRITICAL = 1.3, 2.0  # peak scores; 2.0 is the square of the tail probability at the threshold
 
@@ -136,9 +138,15 @@ def _event(
             for detector, peak in zip(detectors, peaks, strict=True)
             if peak >= spoke_from
         ]
-        + ([Spoke(LIMITS, 1, float(record["peak"]))] if limits.broken(float(record["worst"])) else []),
+        + _rules(record, limits),
         reason=_reason(record, series.metric, limits),
     )
+
+
+def _rules(record: np.void, limits: Limits) -> list[Spoke]:
+    """What speaks beside the detectors."""
+    spoke = {LIMITS: bool(limits.broken(float(record["worst"]))), STANDS: int(record["kind"]) == FLAT}
+    return [Spoke(name, 1, float(record["peak"])) for name, speaks in spoke.items() if speaks]
 
 
 def _hash(text: str) -> str:
@@ -147,7 +155,7 @@ def _hash(text: str) -> str:
 
 def _direction(record: np.void) -> Direction:
     """Where the worst sample stood; both where there is nothing to compare it with, or it was inside."""
-    if int(record["kind"]) in {PATTERN, SPREAD}:
+    if int(record["kind"]) in {PATTERN, SPREAD, FLAT}:
         return Direction.BOTH
     return _side(record)
 
@@ -172,7 +180,10 @@ def _reason(record: np.void, metric: str, limits: Limits) -> str:
     status = int(record["status"])
     worst = f"{float(record['worst']):.4g}"
     told = f"{metric} is {worst}" if status == OPEN else f"{metric} was {worst} at worst"
-    told = f"{told}, {limits.broken(float(record['worst'])) or _against_band(record)}"
+    if int(record["kind"]) == FLAT:
+        told = f"{metric} stands still at {worst}, though it seldom keeps a value"
+    else:
+        told = f"{told}, {limits.broken(float(record['worst'])) or _against_band(record)}"
     told += _HOW.get(int(record["kind"]), "")
     lasted = _span(int(record["ended_ms"] or record["detected_ms"]) - int(record["started_ms"]))
     now = f"{float(record['actual']):.4g}"
@@ -182,6 +193,8 @@ def _reason(record: np.void, metric: str, limits: Limits) -> str:
         return f"{told}; for {lasted} so far, now {now}"
     if record["adopted"]:
         return f"{told}; after {lasted} {now} is taken as the new normal"
+    if int(record["kind"]) == FLAT:
+        return f"{told}; it moves again, now {now}"
     if int(record["kind"]) == SHIFT:
         return f"{told}; it settled at a new level, now {now}"
     return f"{told}; back to normal after {lasted}"

@@ -76,6 +76,7 @@ class Policies:
             or (self._normal[0] < np.inf).any()
         )
         self._allowed = _ranges([(each.allowed_min, each.allowed_max) for each in rows])
+        self._flat = np.array([each.flat for each in rows], np.bool_)
         self._limits = bool(np.isfinite(self._allowed).any())
 
     def number(self, series: Series) -> int:
@@ -107,6 +108,11 @@ class Policies:
         """How many samples an anomaly must have before it is told."""
         samples: I64 = self._least[self.of(slots)]
         return samples
+
+    def watches_flat(self, slots: I64) -> Bools:
+        """Of which series it is told that they stand still."""
+        told: Bools = self._flat[self.of(slots)]
+        return told
 
     def exposure_ms(self, slots: I64, interval_ms: NDArray[np.float32]) -> NDArray[np.float32]:
         """Intervals times the ratio of the series' budget to the engine's.

@@ -61,6 +61,7 @@ class Hint(enum.IntEnum):
     SPREAD = 2  # how much it varies
     DRIFT = 3  # where its mean went
     PATTERN = 4  # what it is at this hour
+    FLAT = 5  # that it stands still
 
 
 class Scores(NamedTuple):

@@ -232,6 +232,7 @@ class Policy(Section, frozen=True):
         list[Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")]],
         Meta(description="More days off, as `2026-12-24`."),
     ] = []
+    flat: Annotated[bool, Meta(description="Tell when a lively series stands still.")] = True
 
 
 class Engine(Section, frozen=True):
