@@ -60,7 +60,8 @@ class Arena:
 
     def snapshot(self) -> State:
         places = self.where[: self._rows.slots]
-        parts = [self.data[p["start"] : p["start"] + p["length"]] for p in places]
+        filled = places[places["length"] > 0]
+        parts = [self.data[p["start"] : p["start"] + p["length"]] for p in filled]
         joined = np.concatenate(parts) if parts else self.data[:0].copy()
         return {"data": joined.view(np.uint8), "length": places["length"].copy()}
 

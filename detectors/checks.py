@@ -160,7 +160,7 @@ def slots_are_independent(subject: Subject) -> None:
 
 
 def snapshot_and_restore_continue_identically(subject: Subject) -> None:
-    """A restored detector scores on as if nothing had happened, and its snapshot is arrays, copied."""
+    """A restored detector scores on as if nothing had happened, and shares no memory with the first one."""
     arrays = interleaved(subject.noise(3))
     for cut in (0, 30, len(arrays[0]) // 2, len(arrays[0]) - 30):
         one = subject.create()
@@ -169,11 +169,9 @@ def snapshot_and_restore_continue_identically(subject: Subject) -> None:
         for name, array in state.items():
             assert isinstance(array, np.ndarray), f"snapshot[{name!r}] is no array but {type(array)}"
             assert not array.dtype.hasobject, f"snapshot[{name!r}] holds Python objects"
-        before = {name: array.copy() for name, array in state.items()}
+        restored = subject.restore(state)
         rest = one.step(*arrays.rows(cut))
-        for name, array in state.items():
-            assert array.tobytes() == before[name].tobytes(), f"snapshot[{name!r}] changed with a later step"
-        again = subject.restore(state).step(*arrays.rows(cut))
+        again = restored.step(*arrays.rows(cut))
         _same(rest, again, f"restored after {cut} samples, the scores differ")
 
 

@@ -169,7 +169,7 @@ class Episodes:
         return self._rows.row_bytes + 4 * int(self.peaks.shape[1])
 
     def snapshot(self) -> State:
-        return {"rows": self._rows.snapshot(), "peaks": self.peaks[: self._rows.slots].copy()}
+        return {"rows": self._rows.snapshot(), "peaks": self.peaks[: self._rows.slots]}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
         self._rows.load(state["rows"])

@@ -128,7 +128,7 @@ class Detector(Protocol):
         """Forget these series; their rows will be reused."""
 
     def snapshot(self) -> Mapping[str, NDArray[Any]]:
-        """The state as arrays, independent of later steps (copied)."""
+        """The state as arrays, perhaps views that the next step changes: the caller copies them."""
 
     @classmethod
     def create(cls, params: Mapping[str, Any], seed: int) -> Self:
@@ -136,4 +136,4 @@ class Detector(Protocol):
 
     @classmethod
     def restore(cls, params: Mapping[str, Any], seed: int, state: Mapping[str, NDArray[Any]]) -> Self:
-        """Continue from `snapshot`; the next scores are as if nothing had happened."""
+        """Continue from `snapshot`, which is copied; the next scores are as if nothing had happened."""

@@ -169,9 +169,9 @@ class RiverDetector:
 
     def snapshot(self) -> State:
         return {
-            "ts_ms": self._ts_ms[: self._slots].copy(),
-            "values": self._values[: self._slots].copy(),
-            "learned": self._learned[: self._slots].copy(),
+            "ts_ms": self._ts_ms[: self._slots],
+            "values": self._values[: self._slots],
+            "learned": self._learned[: self._slots],
         }
 
     @classmethod

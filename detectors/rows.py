@@ -42,7 +42,8 @@ class Rows:
         self.array[slots] = np.zeros(1, self.array.dtype)
 
     def snapshot(self) -> NDArray[Any]:
-        return self.array[: self.slots].copy()
+        """The rows in use: a view."""
+        return self.array[: self.slots]
 
     def load(self, state: NDArray[Any]) -> None:
         """Take over a snapshot; raises ``ValueError`` when its layout is another one."""

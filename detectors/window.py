@@ -95,8 +95,8 @@ class Windows:
         slots = self._head.slots
         return {
             "head": self._head.snapshot(),
-            "ts_ms": self._ts_ms[:slots].copy(),
-            "values": self._values[:slots].copy(),
+            "ts_ms": self._ts_ms[:slots],
+            "values": self._values[:slots],
         }
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:

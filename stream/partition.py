@@ -263,7 +263,7 @@ class PartitionTask:
     async def _commit(self, checkpoint: Checkpoint, producer: Producer, after: Restored) -> None:
         """Step 5's transaction and, when it is time, step 7: the state is copied while the broker works."""
         timeout_s = self._host.cfg.worker.transaction_timeout_ms / 1000
-        if not self._schedule.take_turn(time.monotonic()):
+        if not await self._takes_turn(after):
             await checkpoint.commit(producer, timeout_s)
             return
         copying = asyncio.create_task(self._copy(after))
@@ -278,9 +278,23 @@ class PartitionTask:
         self._report.snapshot_step("delay", time.monotonic() - committed)
         self._host.saver.start(snapshot, self._report)
 
+    async def _takes_turn(self, after: Restored) -> bool:
+        """Whether this batch ends with a snapshot, for which there is room."""
+        if not self._schedule.take_turn(time.monotonic()):
+            return False
+        try:
+            size_bytes = await self.compute(after.pipeline.snapshot_bytes)
+        except BaseException:
+            self._schedule.give_back(time.monotonic())
+            raise
+        if self._host.saver.has_room(size_bytes):
+            return True
+        self._schedule.wait(time.monotonic())
+        return False
+
     async def _copy(self, after: Restored) -> Snapshot:
         began, started = after.began, time.monotonic()
-        arrays = await self.compute(after.pipeline.snapshot)
+        arrays = await self.compute(after.pipeline.snapshot, self._host.saver.buffer)
         self._report.snapshot_step("copy", time.monotonic() - started)
         header = Header(
             topic=began.topic,

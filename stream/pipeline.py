@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.batch import unpack
+from detectors.buffer import Buffer, bytes_needed
 from detectors.engine import Engine
 from detectors.protocol import Samples
 from schemas import config
@@ -105,10 +106,14 @@ class Pipeline:
         if not self.engine.adopt(entry.series, entry.detector, artifact, entry.artifact):
             raise ValueError(f"{entry.series} is not here")
 
-    def snapshot(self) -> Mapping[str, NDArray[Any]]:
+    def snapshot(self, into: Buffer | None = None) -> Mapping[str, NDArray[Any]]:
         """All state as arrays, copied; names are prefixed by whose it is."""
         state = {f"format/{name}": array for name, array in self._format.snapshot().items()}
-        return state | {f"engine/{name}": array for name, array in self.engine.snapshot().items()}
+        return state | {f"engine/{name}": array for name, array in self.engine.snapshot(into).items()}
+
+    def snapshot_bytes(self) -> int:
+        """Room that the copy of the engine's state needs."""
+        return bytes_needed(self.engine.state())
 
     def restore(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Continue from `snapshot`; raises ``ValueError`` for that of another configuration."""

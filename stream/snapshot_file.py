@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 MAGIC: Final = b"TOCSINS1"
-FORMAT: Final = 1
+FORMAT: Final = 2
 """Of header and body; a snapshot of another number is skipped, and its partition replays."""
 
 _DIGEST = slice(len(MAGIC), len(MAGIC) + 32)

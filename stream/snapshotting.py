@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from typing import Final
+from collections.abc import Coroutine
+from typing import Any, Final
 
 import structlog
 import xxhash
 
+from detectors.buffer import Buffer
 from stream.kafka import TopicPartition
 from stream.report import PartitionReport
 from stream.snapshot_file import Fault, Snapshot
@@ -23,26 +25,52 @@ adds to what a crash has to replay."""
 BUSY_S: Final = 1.0
 """While another partition writes. Longer leaves the store idle where many partitions share a worker."""
 
+HEADROOM: Final = 1.25
+"""Of the memory for copies over what is needed now; less, and every few new series it is made anew."""
+
+SMALL_BYTES: Final = 8_000_000
+"""A copy of this size is made into fresh memory, in 8 ms or so; larger ones wait for room to be made."""
+
 
 class Saver:
-    """Writes the snapshots of a worker, one at a time: each holds a copy of a partition's state in memory."""
+    """Writes the snapshots of a worker, one at a time, from one `Buffer` that holds a partition's state."""
 
     def __init__(self, store: SnapshotStore, every_s: float) -> None:
         self.store = store
         self.every_s = every_s
         self.free = True
-        self._writing: set[asyncio.Task[None]] = set()
+        self.buffer = Buffer()
+        self._working: set[asyncio.Task[None]] = set()
 
     def start(self, snapshot: Snapshot, report: PartitionReport) -> None:
         """Write in the background; the caller took the turn by setting ``free`` to False."""
-        task = asyncio.create_task(self._write(snapshot, report))
-        self._writing.add(task)
-        task.add_done_callback(self._writing.discard)
+        self._in_background(self._write(snapshot, report))
+
+    def has_room(self, size_bytes: int) -> bool:
+        """Whether a copy of this size is made at the speed of memory, for whoever has taken the turn.
+
+        If not, the room is made in the background, and the turn is given back when it is there.
+        """
+        if size_bytes <= max(self.buffer.size, SMALL_BYTES):
+            return True
+        self._in_background(self._grow(int(size_bytes * HEADROOM)))
+        return False
 
     async def stop(self, timeout_s: float) -> None:
         """Wait a while for the write at hand; one that is cut off leaves nothing that a reader would take."""
-        if self._writing:
-            await asyncio.wait(self._writing, timeout=timeout_s)
+        if self._working:
+            await asyncio.wait(self._working, timeout=timeout_s)
+
+    def _in_background(self, work: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.create_task(work)
+        self._working.add(task)
+        task.add_done_callback(self._working.discard)
+
+    async def _grow(self, size_bytes: int) -> None:
+        try:
+            await asyncio.to_thread(self.buffer.reserve, size_bytes)
+        finally:
+            self.free = True
 
     async def _write(self, snapshot: Snapshot, report: PartitionReport) -> None:
         header, began = snapshot.header, time.monotonic()
@@ -79,6 +107,10 @@ class Schedule:
         saver.free = False
         self._due_s = now_s + saver.every_s
         return True
+
+    def wait(self, now_s: float) -> None:
+        """There is no room for a copy yet: try again soon."""
+        self._due_s = now_s + BUSY_S
 
     def give_back(self, now_s: float) -> None:
         """The copy came to nothing: its commit failed."""
