@@ -50,7 +50,9 @@ def measure(series: int) -> Result:
         _round(pipeline, names, turn)
     buffer = Buffer()
     buffer.reserve(pipeline.snapshot_bytes())
-    reused, fresh, turn = [], [], ROUNDS
+    reused: list[tuple[float, float]] = []  # seconds, and of them CPU
+    fresh: list[tuple[float, float]] = []
+    turn = ROUNDS
     for _ in range(COPIES):
         for into, taken in ((buffer, reused), (None, fresh)):
             _round(pipeline, names, turn)
@@ -64,8 +66,9 @@ def measure(series: int) -> Result:
     return Result(
         series,
         sum(array.nbytes for array in state.values()) / 1e6,
-        *np.median(copies_ms, axis=0).tolist(),
-        float(copies_ms.max()),
+        float(np.median(copies_ms[:, 0])),
+        float(np.median(copies_ms[:, 1])),
+        float(copies_ms[:, 0].max()),
         1000 * float(np.median(fresh, axis=0)[0]),
         _write(state),
     )
