@@ -263,7 +263,7 @@ def _reason(members: list[Member], ended_ms: int | None) -> str:
     since = _time(root.started_ms)
     span = f"Since {since}" if ended_ms is None else f"From {since} to {_time(ended_ms)}"
     rarest = max(members, key=lambda member: member.peak_score)
-    text = f"{span}. First {root.metric}: {root.reason}{_outside(root)}."
+    text = f"{span}. First {root.metric}{_outside(root)}: {root.reason}."
     text += f" Rarest {rarest.metric}, score {rarest.peak_score:.2g} where 1 alerts."
     worst: dict[str, Member] = {}
     for member in members:
@@ -309,7 +309,7 @@ def _outside(member: Member) -> str:
         return ""
     distance = max(member.actual - member.upper, member.lower - member.actual)
     width = member.upper - member.lower
-    return f", {distance / width:.1f} band widths outside" if distance > 0 and width > 0 else ""
+    return f" ({distance / width:.1f} band widths outside)" if distance > 0 and width > 0 else ""
 
 
 def _time(ts_ms: int) -> str:
