@@ -8,6 +8,7 @@ import msgspec
 import yaml
 
 from schemas.config import Config
+from schemas.control import Change, Label, Mute, Refresh, Unmute
 from schemas.event import AnomalyEvent
 from schemas.incident import Incident
 from schemas.sample import Point
@@ -37,7 +38,7 @@ class Channel(NamedTuple):
     name: str
     topic: str
     action: str  # of Tocsin
-    struct: type
+    structs: tuple[type, ...]
     key: str
     headers: dict[str, str]
 
@@ -45,18 +46,27 @@ class Channel(NamedTuple):
 def channels(cfg: Config) -> list[Channel]:
     """Those with messages of JSON; the columnar ones are for Tocsin's own processes."""
     return [
-        Channel("telemetry", cfg.inputs[0].topic, "receive", Point, "anything, the same for a series", {}),
+        Channel("telemetry", cfg.inputs[0].topic, "receive", (Point,), "anything, the same for a series", {}),
         Channel(
-            "anomalies", cfg.topics.anomalies.name, "send", AnomalyEvent, "series of the body", CLOUD_EVENT
+            "anomalies", cfg.topics.anomalies.name, "send", (AnomalyEvent,), "series of the body", CLOUD_EVENT
         ),
         Channel(
             "incidents",
             cfg.topics.incidents.name,
             "send",
-            Incident,
+            (Incident,),
             "incident_id of the body",
             INCIDENT_EVENT,
         ),
+        Channel(
+            "control",
+            cfg.topics.control.name,
+            "receive",
+            (Mute, Unmute, Label, Refresh),
+            "mute_id, anomaly_id, or detector/series of the body",
+            {},
+        ),
+        Channel("changes", cfg.topics.changes.name, "receive", (Change,), "anything", {}),
     ]
 
 
@@ -65,7 +75,8 @@ def page() -> str:
     cfg = Config()
     found = channels(cfg)
     (_, schemas) = msgspec.json.schema_components(
-        [channel.struct for channel in found], ref_template="#/components/schemas/{name}"
+        [struct for channel in found for struct in channel.structs],
+        ref_template="#/components/schemas/{name}",
     )
     document = {
         "asyncapi": "3.0.0",
@@ -91,13 +102,18 @@ def page() -> str:
 
 
 def _channel(channel: Channel) -> dict[str, Any]:
+    messages = {struct.__name__: _message(channel, struct) for struct in channel.structs}
+    return {"address": channel.topic, "messages": messages}
+
+
+def _message(channel: Channel, struct: type) -> dict[str, Any]:
     message: dict[str, Any] = {
-        "name": channel.struct.__name__,
-        "summary": (channel.struct.__doc__ or "").split("\n", maxsplit=1)[0],
-        "payload": {"$ref": f"#/components/schemas/{channel.struct.__name__}"},
+        "name": struct.__name__,
+        "summary": (struct.__doc__ or "").split("\n", maxsplit=1)[0],
+        "payload": {"$ref": f"#/components/schemas/{struct.__name__}"},
         "bindings": {"kafka": {"key": {"type": "string", "description": channel.key}}},
     }
     if channel.headers:
         properties = {name: {"type": "string", "description": text} for name, text in channel.headers.items()}
         message["headers"] = {"type": "object", "required": list(properties), "properties": properties}
-    return {"address": channel.topic, "messages": {channel.struct.__name__: message}}
+    return message

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Final, Literal
 
 import typer
 
-from stream.commands import artifacts, dlq
+from stream.commands import artifacts, control, dlq
 from stream.commands.backtest import backtest
 from stream.commands.fit import fit
 from stream.commands.incidents import incidents
@@ -256,6 +256,8 @@ app.command()(score)
 app.command()(fit)
 app.command()(backtest)
 app.command()(incidents)
+for each in (control.mute, control.mutes, control.unmute, control.label):
+    app.command()(each)
 
 
 @app.command("check-config")

@@ -22,9 +22,10 @@ import numpy as np
 import structlog
 
 from schemas import config
+from schemas.control import Change, Command
 from schemas.request import Answer, Failed, Fitted, Refit
 from schemas.score import ScoreBatch
-from stream import artifacts, topics
+from stream import artifacts, commanding, muting, topics
 from stream import metrics as m
 from stream.clickhouse import Client, RefusedError, UnavailableError
 from stream.incident_process import IncidentProcess
@@ -44,6 +45,8 @@ after a crash the next one waits so long for the agents, and a stop waits for it
 _scores = msgspec.msgpack.Decoder(ScoreBatch).decode
 _names = msgspec.msgpack.Decoder(list[str]).decode
 _answer = msgspec.msgpack.Decoder(Answer).decode
+_command = msgspec.json.Decoder(Command).decode
+_change = msgspec.json.Decoder(Change).decode
 _encode = msgspec.msgpack.encode
 
 
@@ -99,10 +102,13 @@ class Coordinator:
         for topic, agent in (
             (names.scores.name, self._follow_scores),
             (names.results.name, self._follow_results),
+            (names.control.name, self._follow_control),
+            (names.changes.name, self._follow_changes),
         ):
             app.agent(app.topic(topic, **RAW), name=topic, concurrency=1)(agent)
         app.timer(self._cfg.refresh.check_every_ms / 1000, name="timetable")(self._look)
         self._requests = app.topic(names.requests.name, **RAW)
+        self._control = app.topic(names.control.name, **RAW)
 
     async def _follow_scores(self, messages: AsyncIterator[bytes]) -> None:
         async for message in messages:
@@ -123,6 +129,38 @@ class Coordinator:
             elif isinstance(answer, Failed):
                 self.timetable.failed(answer)
                 self._metrics.counter(m.REFRESH_FAILED, answer.detector, answer.reason).inc()
+
+    async def _follow_control(self, messages: AsyncIterator[bytes | None]) -> None:
+        """Workers and sink read the topic themselves; what is left is the timetable."""
+        async for message in messages:
+            if message is None:
+                continue
+            try:
+                command = _command(message)
+                muting.check(command)
+            except (msgspec.MsgspecError, ValueError) as error:
+                self._refuse(self._cfg.topics.control.name, error)
+                continue
+            self.timetable.told(command)
+            self._metrics.counter(m.COMMANDS, type(command).__name__.lower()).inc()
+
+    async def _follow_changes(self, messages: AsyncIterator[bytes]) -> None:
+        """A change opens a mute; one that comes twice opens the same."""
+        async for message in messages:
+            try:
+                mute = commanding.of_change(_change(message), self._cfg.changes)
+                if mute is not None:
+                    muting.check(mute)
+            except (msgspec.MsgspecError, ValueError) as error:
+                self._refuse(self._cfg.topics.changes.name, error)
+                continue
+            if mute is not None:
+                await self._control.send(key=commanding.key(mute), value=msgspec.json.encode(mute))
+            self._metrics.counter(m.COMMANDS, "change").inc()
+
+    def _refuse(self, topic: str, error: Exception) -> None:
+        self._metrics.counter(m.COMMANDS_REFUSED, topic).inc()
+        log.warning("message skipped: nobody can follow it", topic=topic, cause=str(error))
 
     async def _look(self) -> None:
         """The timer: ask for what is due."""

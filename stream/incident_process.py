@@ -21,9 +21,9 @@ from schemas.incident import Incident
 from stream import kafka, topics
 from stream import metrics as m
 from stream.errors import UserError
+from stream.following import committed
 from stream.incidents import Grouper
 from stream.kafka import (
-    End,
     KafkaError,
     Message,
     ProducerFenced,
@@ -95,7 +95,7 @@ class IncidentProcess:
         client = kafka.consumer(self._cfg.kafka, group_id=group_id)
         try:
             await producer.start()
-            await self._load(await producer.partitions(self._cfg.topics.incidents.name))
+            await self._load()
             await client.start()
             anomalies = self._cfg.topics.anomalies.name
             count = await producer.partitions(anomalies)
@@ -113,17 +113,11 @@ class IncidentProcess:
             await producer.stop()
             await kafka.stop(client)
 
-    async def _load(self, partitions: int) -> None:
-        topic = self._cfg.topics.incidents.name
+    async def _load(self) -> None:
         self.grouper = Grouper(self._cfg.incidents)
-        client = kafka.consumer(self._cfg.kafka)
         async with asyncio.timeout(LOAD_TIMEOUT_S):
-            await client.start()
-            try:
-                for number in range(partitions):
-                    self.grouper.load(map(_remembered, await _all(client, topic, number)))
-            finally:
-                await kafka.stop(client)
+            told = await committed(self._cfg.kafka, self._cfg.topics.incidents.name)
+        self.grouper.load(map(_remembered, told))
 
     async def _batch(self, producer: TransactionalProducer, found: dict[Any, list[Record]]) -> None:
         events = [event for records in found.values() for event in map(_read, records) if event is not None]
@@ -183,19 +177,6 @@ def _remembered(record: Record) -> Incident:
             f"message {place} is no incident ({error}); delete its key {key!r} from the topic, or the topic"
         ) from None
     return found
-
-
-async def _all(client: Any, topic: str, number: int) -> list[Record]:
-    """The committed records of a partition."""
-    place = TopicPartition(topic, number)
-    client.assign([place])  # without a group it begins at the earliest offset
-    end = End(client, place)
-    records: list[Record] = []
-    while True:
-        found = await client.getmany(timeout_ms=10)
-        records += [each for batch in found.values() for each in batch if each.value is not None]
-        if end.reached(got=bool(found)):
-            return records
 
 
 async def _pause(stop: asyncio.Event, seconds: float) -> None:

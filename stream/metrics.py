@@ -194,6 +194,15 @@ OPEN_INCIDENT: Final = Spec(
 INCIDENT_RECOVERIES: Final = Spec(
     "counter", "tocsin_incident_recoveries", "Times the incident process went back to its last commit."
 )
+COMMANDS: Final = Spec(
+    "counter",
+    "tocsin_commands",
+    "Commands of people and changes that were followed, by command.",
+    ("command",),
+)
+COMMANDS_REFUSED: Final = Spec(
+    "counter", "tocsin_commands_refused", "Messages of a topic that nobody can follow, skipped.", ("topic",)
+)
 FITS: Final = Spec("counter", "tocsin_fits", "Models fitted and published.", ("detector",))
 FIT_FAILURES: Final = Spec(
     "counter",
@@ -248,6 +257,8 @@ SETS: Final[dict[str, list[Spec]]] = {
         OPEN_INCIDENTS,
         OPEN_INCIDENT,
         INCIDENT_RECOVERIES,
+        COMMANDS,
+        COMMANDS_REFUSED,
     ],
     "trainer": [FITS, FIT_FAILURES, FIT_SECONDS, TRAINER_BUSY],
     "sink": [SINK_ROWS, SINK_INSERT_SECONDS, SINK_FAILURES, SINK_UP, SINK_LAG, SINK_UNREADABLE],
