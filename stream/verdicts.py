@@ -122,7 +122,7 @@ def _less_sensitive(client: Client, engine: config.Engine, labelled: Found, past
 
 
 def _window(labelled: Found, past: Sequence[Found]) -> Preview:
-    """A mute at the same time of the week, or of the day where that keeps back more that nobody called true."""
+    """A mute at this time of the week, or of the day where that keeps back more that nobody called true."""
     ended_ms = labelled.ended_ms if labelled.ended_ms is not None else labelled.started_ms
     lasts_ms = ended_ms - labelled.started_ms + 2 * SPARE_MS
     best: tuple[str, list[Found]] = ("FREQ=WEEKLY", [])
