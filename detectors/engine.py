@@ -164,6 +164,7 @@ class Engine:
         for slot in step.evicted.tolist():
             self.adopted.pop(slot, None)
         with_days_off = self.policies.assign(self.series, step.evicted)
+        self._panel.assign(self.series, step.evicted)
         self._panel.give_days_off(with_days_off, len(self.series))
         self._mutes.assign(self.series, step.evicted)
 
@@ -308,6 +309,7 @@ class Engine:
             each.load(part(name, state))
         engine._mutes.load(part("mutes", state), engine.series)
         engine.policies.assign(engine.series, np.zeros(0, np.int64))
+        engine._panel.assign(engine.series, np.zeros(0, np.int64))
         return engine
 
 

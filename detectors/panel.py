@@ -14,6 +14,8 @@ from detectors.ensemble import budgets
 from detectors.offdays import OffDays
 from detectors.protocol import F32, I64, Asked, Bools, Detector, Scores, State
 from detectors.rows import part, prefixed
+from detectors.selectors import Selectors
+from detectors.series import SeriesTable
 from detectors.tails import tail_for
 from schemas import config
 
@@ -26,6 +28,7 @@ class Panel:
         self._cfg, self._spent = cfg, spent
         self.detectors: list[Detector] = self._create()
         self._tails = self._calibration()
+        self._selectors = Selectors(cfg)
         self._off = OffDays(self._create(), self._calibration()) if has_days_off else None
 
     def _create(self) -> list[Detector]:
@@ -46,6 +49,10 @@ class Panel:
         if self._off is not None:
             self._off.evict(slots)
 
+    def assign(self, table: SeriesTable, replaced: I64) -> None:
+        """Find out which detectors judge the series that have come since the last call."""
+        self._selectors.assign(table, replaced)
+
     def give_days_off(self, slots: I64, slot_count: int) -> None:
         """These new series have days off."""
         if self._off is not None:
@@ -54,13 +61,20 @@ class Panel:
     def judge(self, asked: Asked) -> tuple[list[Scores], F32]:
         """What each detector says, and its scores (detectors x n), NaN where not ready; then learn."""
         said, scores = [], np.empty((len(self.detectors), len(asked.slots)), np.float32)
-        for d, detector in enumerate(self.detectors):
-            if asked.off is None or isinstance(detector, BatchDetector):
-                one, scores[d] = self._ask(d, asked)
-            else:
-                one, scores[d] = self._ask_by_day(d, asked, asked.off)
+        for d in range(len(self.detectors)):
+            rows, mine = self._selectors.asked(d, asked)
+            one, scored = self._judge(d, mine)
+            if rows is not None:
+                n = len(asked.slots)
+                one, scored = Scores(*(_spread(rows, each, n) for each in one)), _spread(rows, scored, n)
             said.append(one)
+            scores[d] = scored
         return said, scores
+
+    def _judge(self, d: int, asked: Asked) -> tuple[Scores, F32]:
+        if asked.off is None or isinstance(self.detectors[d], BatchDetector):
+            return self._ask(d, asked)
+        return self._ask_by_day(d, asked, asked.off)
 
     def _ask(self, d: int, asked: Asked) -> tuple[Scores, F32]:
         detector, slots = self.detectors[d], asked.slots
@@ -106,6 +120,15 @@ class Panel:
         if self._off is not None:
             params: Sequence[Mapping[str, Any]] = [each.params for each in self._cfg.detectors]
             self._off.load(part("off", state), params, self._cfg.seed)
+
+
+def _spread(rows: I64, column: Any, n: int) -> Any:
+    """One column of opinions on some of *n* samples; of the others nothing is said."""
+    if column is None:
+        return None
+    whole = np.full(n, np.nan if column.dtype.kind == "f" else 0, column.dtype)
+    whole[rows] = column
+    return whole
 
 
 def _merged(rows: tuple[I64, I64], worked: Any, rested: Any, n: int) -> Any:

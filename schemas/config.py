@@ -170,6 +170,13 @@ class DetectorConfig(Section, frozen=True):
     name: Annotated[Text, Meta(description="Name of an entry point in the group tocsin.detectors.")]
     params: Annotated[dict[str, Any], Meta(description="Parameters of the detector.")] = {}
     weight: Annotated[float, Meta(ge=0, le=1, description="0 lets it score without alerting.")] = 1.0
+    match: Annotated[
+        Text,
+        Meta(
+            description="The series that it judges, as in a policy; they share the alert budget with those "
+            "of their detectors alone. Entries of one name must not overlap."
+        ),
+    ] = "*"
 
 
 class Policy(Section, frozen=True):

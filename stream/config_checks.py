@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
+from detectors import registry
 from detectors.calendar import clock_changes, public_holidays
-from schemas.config import Config, Policy
+from schemas.config import Config, DetectorConfig, Policy, RefreshRule
 from schemas.matcher import Matcher
 from stream.addresses import is_loopback
 from stream.config_values import Problem
@@ -94,10 +95,33 @@ def _refresh(config: Config) -> Iterator[tuple[str, str]]:
                 f"refresh.rules[{i}].detector",
                 f"{rule.detector!r} is not in engine.detectors, so no worker would use its models",
             )
-        try:
-            Matcher.parse(rule.match)
-        except ValueError as error:
-            yield f"refresh.rules[{i}].match", str(error)
+            continue
+        yield from _matcher(f"refresh.rules[{i}].match", rule.match)
+        for entry in config.engine.detectors:
+            if entry.name == rule.detector and entry.name in registry.names():
+                yield from _reach(f"refresh.rules[{i}]", rule, entry)
+
+
+def _reach(path: str, rule: RefreshRule, entry: DetectorConfig) -> Iterator[tuple[str, str]]:
+    """A forecast that ends before it is made anew would leave its series unjudged."""
+    reach = getattr(registry.load(entry.name), "reach_ms", None)
+    if reach is None:
+        return
+    try:
+        reached_ms = reach(entry.params)
+    except (ValueError, TypeError) as error:
+        yield f"{path}.detector", str(error)
+        return
+    if rule.refresh_every_ms >= reached_ms:
+        text = f"must be below {reached_ms}, which is how far a model of {entry.name} reaches"
+        yield f"{path}.refresh_every_ms", text
+
+
+def _matcher(path: str, text: str) -> Iterator[tuple[str, str]]:
+    try:
+        Matcher.parse(text)
+    except ValueError as error:
+        yield path, str(error)
 
 
 def _security(config: Config) -> Iterator[tuple[str, str]]:
@@ -125,6 +149,8 @@ def _engine(config: Config) -> Iterator[tuple[str, str]]:
             "engine.max_duration_samples",
             (f"must be above engine.close_after_samples ({engine.close_after_samples})"),
         )
+    for i, detector in enumerate(engine.detectors):
+        yield from _matcher(f"engine.detectors[{i}].match", detector.match)
     for i, policy in enumerate(engine.policies):
         yield from _policy(policy, f"engine.policies[{i}]")
 

@@ -28,7 +28,9 @@ from schemas import config
 from schemas.artifact import ArtifactMessage, Manifest
 from schemas.event import AnomalyEvent
 from schemas.find import Found
+from schemas.matcher import Matcher
 from schemas.request import Failure, Find, Refit
+from schemas.series import Series
 from stream import training
 from stream.artifacts import ArtifactStore, MissingArtifactError, store_of
 from stream.clickhouse import Client, RefusedError, UnavailableError
@@ -96,7 +98,7 @@ def _fit(client: Client, asked: Refit, cfg: config.Config) -> Outcome:
     unlearned = training.unlearned(client, asked.series, asked.from_ms, asked.until_ms)
     if not len(history.ts_ms):
         raise FitError("too_little_history", "there is no history in ClickHouse")
-    settings = next(each for each in cfg.engine.detectors if each.name == asked.detector)
+    settings = settings_of(cfg, asked)
     detector = registry.load(asked.detector)
     if not is_batch(detector):
         return NotDone(Failure.RAISED, f"{asked.detector} is not a detector that is fitted")
@@ -110,6 +112,15 @@ def _fit(client: Client, asked: Refit, cfg: config.Config) -> Outcome:
         return NotDone(Failure.TOO_LARGE, f"{len(encoded)} bytes, a message holds {MAX_MESSAGE_BYTES}")
     training.store(client, message.manifest)
     return Done(encoded)
+
+
+def settings_of(cfg: config.Config, asked: Refit) -> config.DetectorConfig:
+    """The entry of this detector that judges the series; raises `UserError` where there is none."""
+    series = Series.of(asked.series)
+    for each in cfg.engine.detectors:
+        if each.name == asked.detector and Matcher.parse(each.match).matches(series):
+            return each
+    raise UserError(f"no entry of engine.detectors named {asked.detector} matches {asked.series}")
 
 
 def packed(

@@ -118,6 +118,12 @@ def test_overrides_that_lead_nowhere_are_mistakes():
     assert "does not exist" in mistakes("", "inputs[7].topic=x")[0]
 
 
+PROPHET = (
+    "{{engine: {{detectors: [{{name: robust}}, {{name: prophet, {0}}}]}}, "
+    "refresh: {{rules: [{{detector: prophet, refresh_every_ms: 604800000}}]}}}}"
+)
+
+
 @pytest.mark.parametrize(
     ("text", "path"),
     [
@@ -127,6 +133,9 @@ def test_overrides_that_lead_nowhere_are_mistakes():
         ("engine: {detectors: [{name: robust, weight: 0}]}", "engine.detectors"),
         ("inputs: [{topic: a}, {topic: a}]", "inputs[0].topic"),
         ("inputs: [{topic: tocsin.scores}]", "inputs[0].topic"),
+        ("engine: {detectors: [{name: robust, match: 'cpu{host'}]}", "engine.detectors[0].match"),
+        (PROPHET.format("params: {horizon_ms: 604800000}"), "refresh.rules[0].refresh_every_ms"),
+        (PROPHET.format("params: {horizon: 1}"), "refresh.rules[0].detector"),
         ("worker: {rebalance_timeout_ms: 50}", "worker.rebalance_timeout_ms"),
         ("worker: {transaction_timeout_ms: 50}", "worker.transaction_timeout_ms"),
         ("worker: {session_timeout_ms: 1}", "worker.session_timeout_ms"),
