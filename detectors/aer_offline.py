@@ -6,7 +6,7 @@ windows all see what comes later, so nothing here may judge a stream: for that t
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Final, Literal, NamedTuple, get_args
 
 import numpy as np
@@ -39,7 +39,10 @@ class Interval(NamedTuple):
 
 
 class LookedBack(NamedTuple):
-    """The means of each interval, (n,), with their scores, and the intervals that are anomalous."""
+    """The means of each interval, (n,), with their scores, and the intervals that are anomalous.
+
+    ``score`` is in thresholds: from 1.0 on, a row is above one that it shares with its surroundings.
+    """
 
     ts_ms: I64
     values: F64
@@ -85,7 +88,7 @@ def _looked_back(prepared: Prepared, weights: F32, how: Combination) -> LookedBa
     score = scores(np.ascontiguousarray(windows), unfolded(weights, np.ascontiguousarray(windows)), how)
     grid = prepared.grid
     ts_ms = grid.first_ms + grid.interval_ms * np.arange(len(score), dtype=np.int64)
-    return LookedBack(ts_ms, grid.values[:, 0], score, intervals(score))
+    return LookedBack(ts_ms, grid.values[:, 0], in_thresholds(score), intervals(score))
 
 
 def scores(windows: F32, said: F32, how: Combination) -> F64:
@@ -194,21 +197,39 @@ def _centred(array: F64, width: int) -> F64:
     return means
 
 
+def _parts(rows: int) -> Iterator[slice]:
+    """Thirds of the rows that overlap; the last ends with the rows."""
+    size = int(np.ceil(rows * _PART))
+    begin = end = 0
+    while end < rows:
+        end = begin + size
+        yield slice(begin, min(end, rows))
+        begin += int(np.ceil(size * _STEP))
+
+
+def _threshold(score: F64) -> float:
+    return float(score.mean() + _DEVIATIONS * score.std())
+
+
+def in_thresholds(score: F64) -> F64:
+    """Each score in the least threshold of the parts that it is in."""
+    least = np.full(len(score), np.inf)
+    for part in _parts(len(score)):
+        least[part] = np.minimum(least[part], _threshold(score[part]))
+    ratio: F64 = score / np.maximum(least, 1e-12)
+    return ratio
+
+
 def intervals(score: F64) -> list[Interval]:
     """Rows far above the mean of a third of the scores around them, padded, pruned and joined."""
-    size = int(np.ceil(len(score) * _PART))
     found: list[Interval] = []
-    begin = end = 0
-    while end < len(score):
-        end = begin + size
-        found += _of_part(score[begin:end], begin)
-        begin += int(np.ceil(size * _STEP))
+    for part in _parts(len(score)):
+        found += _of_part(score[part], part.start)
     return _joined(sorted(found))
 
 
 def _of_part(score: F64, begin: int) -> list[Interval]:
-    mean, deviation = float(score.mean()), float(score.std())
-    threshold = mean + _DEVIATIONS * deviation
+    threshold, usual = _threshold(score), float(score.mean() + score.std())
     near = np.zeros(len(score), np.bool_)
     for row in np.flatnonzero(score > threshold).tolist():
         near[max(row - _PADDING, 0) : row + _PADDING + 1] = True
@@ -217,9 +238,7 @@ def _of_part(score: F64, begin: int) -> list[Interval]:
     peaks = np.array([each[0] for each in some] + [rest])
     apart = np.flatnonzero((peaks[:-1] - peaks[1:]) >= _LEAST_FALL * peaks[:-1])
     kept = some[: int(apart[-1]) + 1] if len(apart) else []
-    return [
-        Interval(begin + a, begin + b - 1, (peak - threshold) / (mean + deviation)) for peak, a, b in kept
-    ]
+    return [Interval(begin + a, begin + b - 1, (peak - threshold) / usual) for peak, a, b in kept]
 
 
 def _joined(found: list[Interval]) -> list[Interval]:

@@ -9,11 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors import registry
-from detectors.batch import Artifact, History, is_batch
+from detectors.batch import Artifact, FitError, History, is_batch
 from detectors.engine import Engine
 from detectors.protocol import Samples
 from schemas import config
-from schemas.find import FindTask, Found, PointsFound
+from schemas.find import FindTask, Found, Interval, IntervalsFound, PointsFound
 from stream.errors import UserError
 from stream.frames import Frame
 
@@ -72,7 +72,28 @@ def find(asked: FindTask) -> Found:
         raise UserError(
             f"{asked.model} takes one column: give column_name, one of {', '.join(frame.columns)}"
         )
+    if asked.model == "aer":
+        return _intervals(asked, frame.ts_ms, values)
     return _points(asked, name, frame.ts_ms, values)
+
+
+def _intervals(asked: FindTask, ts_ms: NDArray[np.int64], values: NDArray[np.float64]) -> IntervalsFound:
+    """The stretches that AER finds in the way in which it was published."""
+    from detectors.aer_offline import look_back  # noqa: PLC0415  # compiles for seconds
+
+    (found,) = look_back(asked.params, [History(ts_ms, values.reshape(-1, 1))], asked.engine.seed)
+    if isinstance(found, FitError):
+        raise found
+    times = found.ts_ms.tolist()
+    return IntervalsFound(
+        ts_ms=found.ts_ms.astype("<i8").tobytes(),
+        value=_bytes(found.values),
+        score=_bytes(found.score),
+        intervals=[
+            Interval(times[i.first], times[i.last], float(found.score[i.first : i.last + 1].mean()))
+            for i in found.intervals
+        ],
+    )
 
 
 def _points(asked: FindTask, name: str, ts_ms: NDArray[np.int64], values: NDArray[np.float64]) -> PointsFound:
