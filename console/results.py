@@ -49,7 +49,8 @@ def rows(found: Found) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
         _numbers(each) for each in (found.value, found.score, found.expected, found.lower, found.upper)
     ]
     anomaly = np.frombuffer(found.anomaly, np.uint8).astype(bool).tolist()
-    return POINT_COLUMNS, zip(texts, *columns, anomaly, strict=True)
+    shares = {f"contribution.{name}": _numbers(each) for name, each in found.contributions.items()}
+    return (*POINT_COLUMNS, *shares), zip(texts, *columns, anomaly, *shares.values(), strict=True)
 
 
 def _json(part: Part) -> dict[str, Any]:

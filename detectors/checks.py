@@ -454,17 +454,14 @@ def _shapes(subject: Subject, samples: int = 0) -> dict[str, F64]:
 
 def _every(said: Scores, first: int, step: int) -> Scores:
     rows = slice(first, None, step)
-    surprise, expected, lower, upper, ready = said[:5]
-    hint = None if said.hint is None else said.hint[rows]
-    return Scores(surprise[rows], expected[rows], lower[rows], upper[rows], ready[rows], hint)
+    every = (None if column is None else column[rows] for column in said)
+    return Scores(*every)  # type: ignore[arg-type]
 
 
 def _joined(parts: list[Scores]) -> Scores:
-    surprise, expected, lower, upper, ready = (
-        np.concatenate(columns) for columns in zip(*(said[:5] for said in parts), strict=True)
-    )
-    hints = [said.hint for said in parts if said.hint is not None]
-    return Scores(surprise, expected, lower, upper, ready, np.concatenate(hints) if hints else None)
+    columns = zip(*parts, strict=True)
+    joined = (None if column[0] is None else np.concatenate(column) for column in columns)
+    return Scores(*joined)  # type: ignore[arg-type]
 
 
 def _same(one: Scores, other: Scores, message: str) -> None:
@@ -476,7 +473,7 @@ def _same(one: Scores, other: Scores, message: str) -> None:
         same = np.array_equal(a, b, equal_nan=name not in {"ready", "hint"})
         if same:
             continue
-        where = int(np.flatnonzero(~((a == b) | ((a != a) & (b != b))))[0])  # noqa: PLR0124 (NaN is NaN)
+        where = int(np.argwhere(~((a == b) | ((a != a) & (b != b))))[0][0])  # noqa: PLR0124 (NaN is NaN)
         raise AssertionError(f"{message}: {name}[{where}] is {a[where]} and {b[where]}")
 
 

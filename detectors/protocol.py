@@ -80,6 +80,8 @@ class Scores(NamedTuple):
     ready: Bools
     hint: NDArray[np.uint8] | None = None
     """What kind of thing speaks (`Hint`), where the detector can tell."""
+    contributions: F32 | None = None
+    """Of a group: the share of each channel in an unusual sample (n, channels), NaN where there is none."""
 
 
 class Asked(NamedTuple):

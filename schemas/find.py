@@ -22,7 +22,11 @@ class FindTask(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class PointsFound(msgspec.Struct, frozen=True, kw_only=True, tag="points"):
-    """A word on each sample: float64 arrays, NaN where there is none; ``anomaly`` is a byte each."""
+    """A word on each sample: float64 arrays, NaN where there is none; ``anomaly`` is a byte each.
+
+    Of a model of several columns ``value`` is NaN, and ``contributions`` has for each column its share in the
+    score, where that is unusual.
+    """
 
     ts_ms: bytes
     value: bytes
@@ -32,6 +36,7 @@ class PointsFound(msgspec.Struct, frozen=True, kw_only=True, tag="points"):
     lower: bytes
     upper: bytes
     anomaly: bytes
+    contributions: dict[str, bytes] = {}
 
 
 class Interval(msgspec.Struct, frozen=True):

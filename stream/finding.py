@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors import registry
-from detectors.batch import Artifact, FitError, History, is_batch
+from detectors.batch import Artifact, FitError, History, interval_of, is_batch
 from detectors.engine import Engine
+from detectors.ensemble import Ensemble, band
 from detectors.protocol import Samples
+from detectors.tails import tail_for
 from schemas import config
 from schemas.find import FindTask, Found, Interval, IntervalsFound, PointsFound
 from stream.errors import UserError
@@ -25,6 +27,7 @@ _ALIASES: Final = {
     "auto_encoder": "aer",
     "fbprophet": "prophet",
     "isolation_forest": "iforest",
+    "multivariate": "multidimensional",
 }
 _CHUNK: Final = 20_000
 
@@ -67,6 +70,8 @@ def find(asked: FindTask) -> Found:
         np.frombuffer(asked.ts_ms, "<i8"),
         {name: np.frombuffer(column, "<f8") for name, column in asked.columns.items()},
     )
+    if takes_many(asked.model):
+        return _moments(asked, frame)
     (name, values), *others = frame.columns.items()
     if others:
         raise UserError(
@@ -93,6 +98,39 @@ def _intervals(asked: FindTask, ts_ms: NDArray[np.int64], values: NDArray[np.flo
             Interval(times[i.first], times[i.last], float(found.score[i.first : i.last + 1].mean()))
             for i in found.intervals
         ],
+    )
+
+
+def _moments(asked: FindTask, frame: Frame) -> PointsFound:
+    """A word on each moment of several columns together, by a model fitted on the whole range."""
+    engine, n = _engine(asked), len(frame)
+    model = registry.load(asked.model)
+    assert is_batch(model)  # noqa: S101  # or it would not take many
+    values = np.stack(list(frame.columns.values()), axis=1)
+    history = History(frame.ts_ms, values, tuple(frame.columns))
+    params = engine.detectors[0].params
+    detector = model.create(params, engine.seed)
+    ensemble, tail = Ensemble([1.0], engine.level_half_life_samples), tail_for(detector, engine.alert_budget)
+    for each in (detector, ensemble, tail):
+        each.reserve(1)
+    detector.adopt(0, model.fit(params, history, engine.seed))
+    slots, learn = np.zeros(n, np.int64), np.ones(n, np.bool_)
+    interval_ms = np.full(n, interval_of(frame.ts_ms), np.float32)
+    said = detector.step(slots, frame.ts_ms, values, learn)
+    scores = tail.scores(slots, said.surprise, said.ready, learn, interval_ms)
+    verdict = ensemble.join(slots, frame.ts_ms, interval_ms, learn, scores[None], band([said]))
+    nothing = _bytes(np.full(n, np.nan))
+    shares = said.contributions if said.contributions is not None else np.full(values.shape, np.nan)
+    return PointsFound(
+        ts_ms=frame.ts_ms.astype("<i8").tobytes(),
+        value=nothing,
+        score=_bytes(verdict.score),
+        level=_bytes(verdict.level),
+        expected=nothing,
+        lower=nothing,
+        upper=nothing,
+        anomaly=(verdict.score >= 1.0).astype(np.uint8).tobytes(),
+        contributions={name: _bytes(share) for name, share in zip(frame.columns, shares.T, strict=True)},
     )
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 
 from schemas import config
-from schemas.find import IntervalsFound
+from schemas.find import IntervalsFound, PointsFound
 from stream import finding
 from stream.frames import Frame
 
@@ -28,3 +28,21 @@ def test_aer_finds_intervals_in_a_range_as_it_was_published():
     assert score.max() > 1.0
     assert any(each.start_ms <= 300 * STEP_MS <= each.end_ms for each in found.intervals)
     assert all(each.start_ms < each.end_ms and each.severity > 0 for each in found.intervals)
+
+
+def test_a_model_of_all_columns_says_which_of_them_is_off():
+    n, rng = 1500, np.random.default_rng(4)
+    load = np.sin(2 * np.pi * np.arange(n) / 300)
+    columns = {name: load + 0.1 * rng.normal(size=n) for name in ("response", "throughput", "errors")}
+    columns["throughput"][900] += 6.0
+    columns["errors"][::50] = np.nan
+    frame = Frame(STEP_MS * np.arange(n), columns)
+    model = finding.canonical("Multidimensional")
+    found = finding.find(finding.task(model, frame, list(columns), {"n_estimators": 50}, config.Engine()))
+    assert isinstance(found, PointsFound)
+    assert np.nanargmax(np.frombuffer(found.score, "<f8")) == 900
+    assert found.anomaly[900] == 1
+    assert sum(found.anomaly) < 15
+    shares = {name: np.frombuffer(share, "<f8")[900] for name, share in found.contributions.items()}
+    assert list(shares) == list(columns)
+    assert max(shares, key=lambda name: shares[name]) == "throughput"
