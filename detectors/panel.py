@@ -33,7 +33,7 @@ class Panel:
 
     def _create(self) -> list[Detector]:
         cfg = self._cfg
-        return [registry.load(each.name).create(each.params, cfg.seed) for each in cfg.detectors]
+        return [registry.load_for_series(each.name).create(each.params, cfg.seed) for each in cfg.detectors]
 
     def _calibration(self) -> list[Any]:
         shares = budgets([each.weight for each in self._cfg.detectors], self._cfg.alert_budget)

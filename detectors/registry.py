@@ -27,5 +27,13 @@ def load(name: str) -> type[Detector]:
     return detector
 
 
+def load_for_series(name: str) -> type[Detector]:
+    """As `load`; raises ``ValueError`` for a detector of groups, whose series an engine does not join."""
+    detector = load(name)
+    if getattr(detector, "channels", "one") == "many":
+        raise ValueError(f"{name} takes several series at once: ask /find, a worker does not join them")
+    return detector
+
+
 def _points() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}

@@ -32,7 +32,7 @@ def _detectors(cfg: Config) -> list[Problem]:
     problems = []
     for i, detector in enumerate(cfg.engine.detectors):
         try:
-            registry.load(detector.name).create(detector.params, cfg.engine.seed)
+            registry.load_for_series(detector.name).create(detector.params, cfg.engine.seed)
         except ValueError as error:
             problems.append(Problem(f"engine.detectors[{i}].params", str(error)))
     return problems

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from detectors.batch import History
+from detectors.engine import Engine
 from detectors.multidimensional import MultidimensionalDetector
+from schemas import config
 
 STEP_MS = 60_000
 PARAMS = {"n_estimators": 100}
@@ -88,3 +90,9 @@ def test_more_channels_than_there_is_room_for_are_refused():
         MultidimensionalDetector.fit(
             PARAMS, History(STEP_MS * np.arange(300), np.random.default_rng(1).normal(size=(300, 17))), 1
         )
+
+
+def test_an_engine_refuses_a_detector_of_groups_and_says_where_it_works():
+    chosen = config.Engine(detectors=[config.DetectorConfig(name="multidimensional")])
+    with pytest.raises(ValueError, match="/find"):
+        Engine(chosen, config.Admission())
