@@ -15,7 +15,7 @@ import multiprocessing
 import tempfile
 import time
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 import numpy as np
@@ -33,6 +33,7 @@ from stream.local.process import free_port
 
 TARGETS: Final[dict[load.Format, float]] = {"json": 100_000, "columnar": 1_000_000}
 PARTITIONS: Final = 4
+Delivery = Literal["exactly_once", "at_least_once"]
 
 
 class Result(msgspec.Struct):
@@ -50,7 +51,7 @@ class Result(msgspec.Struct):
     events: int | None = None
 
 
-def configure(bootstrap: str, topic: str) -> config.Config:
+def configure(bootstrap: str, topic: str, delivery: Delivery) -> config.Config:
     """The defaults, with topics and a group of its own."""
     anomalies, scores, dead = (
         config.Topic(name=f"{topic}.{name}", partitions=4, retention_ms=3_600_000)
@@ -60,14 +61,16 @@ def configure(bootstrap: str, topic: str) -> config.Config:
         kafka=config.Kafka(bootstrap_servers=bootstrap),
         inputs=[config.Input(topic=topic, partitions=PARTITIONS)],
         topics=config.Topics(anomalies=anomalies, scores=scores, deadletters=dead),
-        worker=config.Worker(group_id=f"{topic}-worker"),
+        worker=config.Worker(group_id=f"{topic}-worker", delivery=delivery),
         metrics=config.Metrics(worker_port=free_port()),
     )
 
 
-async def backlog(bootstrap: str, form: load.Format, samples: int) -> Result:
+async def backlog(
+    bootstrap: str, form: load.Format, samples: int, delivery: Delivery = "exactly_once"
+) -> Result:
     """How fast a worker works off a backlog: between a tenth and all of it."""
-    cfg = configure(bootstrap, f"backlog-{form}")
+    cfg = configure(bootstrap, f"backlog-{form}-{delivery}", delivery)
     await topics.ensure(cfg)
     total = await load.preload(bootstrap, cfg.inputs[0].topic, PARTITIONS, form, samples)
     with WorkerProcess(cfg) as worker:
@@ -79,11 +82,19 @@ async def backlog(bootstrap: str, form: load.Format, samples: int) -> Result:
     return Result(form, total, done / wall_s, done / cpu_s, cpu_s / wall_s, rss_mb)
 
 
-async def delay(bootstrap: str, form: load.Format, seconds: float, result: Result) -> None:
-    """Add the delay of events at half of the target load."""
-    cfg = configure(bootstrap, f"delay-{form}")
+async def delay(
+    bootstrap: str,
+    form: load.Format,
+    seconds: float,
+    result: Result,
+    *,
+    rate: float,
+    delivery: Delivery = "exactly_once",
+) -> None:
+    """Add the delay of events at a steady ``rate`` of samples a second."""
+    cfg = configure(bootstrap, f"delay-{form}-{delivery}", delivery)
     await topics.ensure(cfg)
-    topic, rate = cfg.inputs[0].topic, TARGETS[form] / 2
+    topic = cfg.inputs[0].topic
     with WorkerProcess(cfg) as worker:
         await worker.wait_for_samples(0)
         subscriber = kafka.consumer(cfg.kafka, cfg.topics.anomalies.name, fetch_max_wait_ms=50)
@@ -117,10 +128,10 @@ async def measure(bootstrap: str, scale: float, seconds: float) -> list[Result]:
     results = []
     for form, target in TARGETS.items():
         result = await backlog(bootstrap, form, int(target * 15 * scale))
-        await delay(bootstrap, form, seconds, result)
+        await delay(bootstrap, form, seconds, result, rate=target / 2)
         results.append(result)
     topic = "faust"
-    cfg = configure(bootstrap, topic)
+    cfg = configure(bootstrap, topic, "exactly_once")
     await topics.ensure(cfg)
     total = await load.preload(bootstrap, topic, PARTITIONS, "json", int(200_000 * scale))
     measured = await asyncio.to_thread(faust_agent.measure, bootstrap, topic, total)

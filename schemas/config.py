@@ -103,7 +103,7 @@ class Worker(Section, frozen=True):
     max_batch_messages: Annotated[Positive, Meta(description="Most messages in one transaction.")] = 5000
     max_batch_samples: Annotated[
         Positive,
-        Meta(description="A batch is scored in slices of this size, so that heartbeats are not late."),
+        Meta(description="A batch is scored in slices of about 250 ms, at most of this size."),
     ] = 200_000
     fetch_max_bytes: Annotated[Positive, Meta(description="Most bytes of one fetch of one partition.")] = (
         4 * 1024 * 1024
@@ -119,8 +119,12 @@ class Worker(Section, frozen=True):
         Ms, Meta(description="The broker aborts a transaction older than this: above any pause of a worker.")
     ] = 60_000
     session_timeout_ms: Annotated[
-        Ms, Meta(description="A worker silent for this long loses its partitions.")
-    ] = 30_000
+        Ms,
+        Meta(
+            description="A worker silent for this long loses its partitions. Shorter recovers sooner from a "
+            "crash; brokers refuse less than 6000 (`group.min.session.timeout.ms`)."
+        ),
+    ] = 6_000
     rebalance_timeout_ms: Annotated[
         Ms, Meta(description="Time to finish the open batch when partitions move.")
     ] = 30_000
@@ -435,7 +439,7 @@ class Snapshots(Section, frozen=True):
     every_ms: Annotated[
         Ms,
         Meta(description="Each partition writes one this often: what a crash has to repeat. 0 writes none."),
-    ] = 300_000
+    ] = 60_000
 
 
 class RefreshRule(Section, frozen=True):

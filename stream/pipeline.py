@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from detectors.batch import unpack
 from detectors.buffer import Buffer, bytes_needed
 from detectors.engine import Engine
-from detectors.protocol import Samples
+from detectors.protocol import Samples, Scored
 from schemas import config
 from schemas.artifact import ArtifactMessage
 from schemas.control import Mute
@@ -25,6 +25,16 @@ from stream.formats import protocol
 from stream.kafka import Record
 from stream.muting import muted
 from stream.output import encode_scores
+
+SLICE_S: Final = 0.25
+"""CPU of one call into the engine. Between two of them a partition that is revoked is abandoned, and others
+get the thread; longer makes the group wait for an expensive detector."""
+
+FIRST_SLICE: Final = 10_000
+"""Samples of the first slice, of which the cost is not known: 7 ms by default, seconds with river."""
+
+MEASURED_SAMPLES: Final = 500
+"""Least samples of a slice, and of a measurement: a smaller one is mostly the fixed cost of a call."""
 
 
 class Output(NamedTuple):
@@ -49,6 +59,7 @@ class Pipeline:
         self._format = protocol.load(source.format).create(source.options, self._admission)
         self._emit = cfg.worker.emit_scores
         self._slice = cfg.worker.max_batch_samples
+        self._sample_s = 0.0  # CPU, as last measured
         self.engine = Engine(cfg.engine, cfg.admission, time.perf_counter)
 
     def decode(self, records: Sequence[Record]) -> tuple[Samples, list[DeadLetter]]:
@@ -57,20 +68,25 @@ class Pipeline:
         return decoded.samples, dead + decoded.dead
 
     def slices(self, samples: Samples) -> Iterator[Samples]:
-        """The samples in parts of at most ``worker.max_batch_samples``."""
+        """The samples in parts of about `SLICE_S` of CPU, at most ``worker.max_batch_samples``.
+
+        Each part is to be processed before the next one is asked for: it tells what a sample costs.
+        """
         series, index, ts_ms, values = samples
-        if len(index) <= self._slice:
-            if len(index):
-                yield samples
-            return
-        for start in range(0, len(index), self._slice):
-            part = slice(start, start + self._slice)
+        start = 0
+        while start < len(index):
+            part = slice(start, start + self._slice_samples())
             yield Samples(series, index[part], ts_ms[part], values[part])
+            start = part.stop
+
+    def _slice_samples(self) -> int:
+        affordable = int(SLICE_S / self._sample_s) if self._sample_s else FIRST_SLICE
+        return min(max(affordable, MEASURED_SAMPLES), self._slice)
 
     def score(self, samples: Samples) -> Output:
         """Score a slice; the state moves on."""
         started = time.perf_counter()
-        scored = self.engine.process(samples)
+        scored = self._process(samples)
         engine_done = time.perf_counter()
         scores = encode_scores(scored, self._emit)
         seconds = (engine_done - started, time.perf_counter() - engine_done)
@@ -79,7 +95,15 @@ class Pipeline:
 
     def learn(self, samples: Samples) -> None:
         """As `score`, for a replay: nothing comes out."""
-        self.engine.process(samples)
+        self._process(samples)
+
+    def _process(self, samples: Samples) -> Scored:
+        began = time.thread_time()
+        scored = self.engine.process(samples)
+        count = len(samples.ts_ms)
+        if count >= min(MEASURED_SAMPLES, self._slice):
+            self._sample_s = (time.thread_time() - began) / count
+        return scored
 
     def apply(self, entry: Entry, artifact: ArtifactMessage | None = None) -> None:
         """Repeat what the journal says, at its offset; raises ``ValueError`` for what cannot be.

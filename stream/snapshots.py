@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 import fsspec
 
 from stream.kafka import TopicPartition
-from stream.snapshot_file import Fault, Snapshot, SnapshotError, decode, encode
+from stream.snapshot_file import Fault, Header, Snapshot, SnapshotError, decode, encode
 
 KEPT: Final = 2
 """Snapshots of each partition: the newest, and the one before it should that one be damaged."""
@@ -54,8 +54,9 @@ class SnapshotStore:
     def read(self, partition: TopicPartition, found: Found, config_hash: str) -> Snapshot:
         """A snapshot that is sound and belongs here; raises `SnapshotError`."""
         try:
+            data = bytearray(self._fs.size(found.path))
             with self._fs.open(found.path, "rb") as file:
-                data = bytearray(file.read())
+                del data[file.readinto(data) :]  # one copy: fresh memory is what takes the time
         except OSError as error:
             raise SnapshotError(Fault.UNREADABLE, repr(error)) from error
         snapshot = decode(data)
@@ -79,7 +80,7 @@ class SnapshotStore:
             with self._fs.open(path, "wb") as file:  # an object appears when it is complete
                 for piece in pieces:
                     file.write(piece)
-        self._prune(partition, header.lineage)
+        self._prune(partition, header)
         return sum(len(piece) for piece in pieces)
 
     def _write_local(self, path: str, pieces: Sequence[bytes | memoryview]) -> None:
@@ -97,11 +98,13 @@ class SnapshotStore:
                 self._fs.rm_file(temporary)
             raise
 
-    def _prune(self, partition: TopicPartition, lineage: str) -> None:
-        """Keep the newest of this lineage; those of another one can never be used again."""
+    def _prune(self, partition: TopicPartition, header: Header) -> None:
+        """Keep the newest of this lineage, and those beyond, which an offset that was set back will reach;
+        those of another lineage can never be used again.
+        """
         found = self.find(partition)
-        mine = [f for f in found if f.lineage == lineage]
-        old = [*mine[KEPT:], *(f for f in found if f.lineage != lineage)]
+        mine = [f for f in found if f.lineage == header.lineage and f.next_offset <= header.next_offset]
+        old = [*mine[KEPT:], *(f for f in found if f.lineage != header.lineage)]
         for each in old:
             with contextlib.suppress(FileNotFoundError):  # another worker was faster
                 self._fs.rm_file(each.path)

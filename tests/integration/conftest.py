@@ -53,6 +53,10 @@ class Kit:
         admission = msgspec.structs.replace(self.cfg.admission, **changes)
         return Kit(msgspec.structs.replace(self.cfg, admission=admission))
 
+    def without_snapshots(self) -> Kit:
+        none = msgspec.structs.replace(self.cfg.snapshots, every_ms=0)
+        return Kit(msgspec.structs.replace(self.cfg, snapshots=none))
+
     async def send(self, messages: Iterable[Sent], pause_every: int = 0) -> list[int]:
         """Send in order; returns the offsets. With ``pause_every`` it rests a moment after so many."""
         await topics.ensure(self.cfg)

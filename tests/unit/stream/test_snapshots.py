@@ -103,6 +103,16 @@ def test_two_of_the_newest_lineage_are_kept_and_the_newest_comes_first(
     assert store.read(HERE, store.find(HERE)[0], "c").header.next_offset == 30
 
 
+def test_after_an_offset_was_set_back_the_new_snapshots_are_kept_beside_those_beyond(tmp_path: Path) -> None:
+    store = SnapshotStore(str(tmp_path))
+    for offset in (100, 200, 10, 20, 30):
+        store.write(snapshot(offset))
+    assert [f.next_offset for f in store.find(HERE)] == [200, 100, 30, 20]
+    for offset in (150, 250, 300):
+        store.write(snapshot(offset))
+    assert [f.next_offset for f in store.find(HERE)] == [300, 250]
+
+
 def test_a_write_that_fails_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = SnapshotStore(str(tmp_path))
 
