@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from itertools import islice
+from itertools import chain, islice
 from typing import Any, NamedTuple, Self
 
 import msgspec
@@ -14,7 +14,7 @@ from detectors.batch import Artifact, BatchDetector
 from detectors.buffer import Buffer
 from detectors.ensemble import Ensemble, Verdict, band
 from detectors.episode import Episodes
-from detectors.events import Ongoing, anomaly_id, events, ongoing
+from detectors.events import Ongoing, anomaly_id, events, ongoing, silences, silent
 from detectors.flat import STANDS_STILL, Stillness
 from detectors.mutes import Muted, Mutes
 from detectors.panel import Panel
@@ -23,10 +23,12 @@ from detectors.protocol import F32, F64, I64, Asked, Bools, Samples, Scored, Sco
 from detectors.reorder import Reorder
 from detectors.rows import part, prefixed
 from detectors.series import SeriesTable, Step
-from detectors.window import Windows
+from detectors.silence import Silence
+from detectors.window import Admitted, Windows
 from schemas import config as schema
 from schemas.event import AnomalyEvent
 from schemas.score import SampleState
+from schemas.series import Series
 
 
 class Counts(NamedTuple):
@@ -68,6 +70,7 @@ class Engine:
         self.windows = Windows(config.window)
         self._ensemble = Ensemble(weights, config.level_half_life_samples)
         self._episodes = Episodes(config)
+        self._silence = Silence(config.max_duration_samples)
         self._stillness = Stillness(config.max_duration_samples)
         self._mutes = Mutes()
         self._states = np.zeros(len(SampleState), np.int64)
@@ -161,6 +164,7 @@ class Engine:
             each.reserve(len(self.series))
             if len(step.evicted):
                 each.evict(step.evicted)
+        self._silence.reserve(len(self.series))
         for slot in step.evicted.tolist():
             self.adopted.pop(slot, None)
         with_days_off = self.policies.assign(self.series, step.evicted)
@@ -182,6 +186,8 @@ class Engine:
         admitted = self.windows.admit(step.slots, ts_ms, values, self.policies.warm_up(step.slots))
         states[:] = admitted.states
         self._part_done("window")
+        quieted = self._fallen_silent(step, ts_ms, admitted)
+        self._part_done("silence")
         told_apart = (states == SampleState.GAP) | (states == SampleState.DUPLICATE)
         keep: Any = np.flatnonzero(~told_apart) if told_apart.any() else slice(None)
         in_time = states[keep] != SampleState.LATE
@@ -208,7 +214,23 @@ class Engine:
         self._fill(floats, started, keep, verdict, began_at)
         self._part_done("episodes")
         found = events(told, peaks, self.series, self._panel.detectors, self.adopted, self.policies)
+        if len(quieted):
+            at = np.arange(len(ts_ms))[keep][told["position"]]
+            order = np.argsort(np.concatenate((quieted["position"], at)), kind="stable")
+            found = [*silences(quieted, self.series, step.forgotten), *found]
+            found = [found[i] for i in order.tolist()]
         return self._mutes.marked(found)
+
+    def _fallen_silent(self, step: Step, ts_ms: I64, admitted: Admitted) -> NDArray[Any]:
+        """Which series have stopped or begun to send again, by position in the step."""
+        heard = np.flatnonzero(admitted.states <= SampleState.WARMING_UP)
+        evicted = np.column_stack((np.searchsorted(heard, step.evicted_at), step.evicted))
+        slots = step.slots[heard]
+        told = self._silence.watch(
+            slots, ts_ms[heard], admitted.interval_ms[heard], self.policies.watches_silence(slots), evicted
+        )
+        told["position"] = np.append(heard, len(ts_ms))[told["position"]]
+        return told
 
     def _asked(self, slots: I64, clock_ms: I64, interval_ms: F32, values: F64, in_time: Bools) -> Asked:
         clocks = self.policies.clocks(slots, clock_ms)
@@ -258,21 +280,27 @@ class Engine:
             evicted=self.series.evictions,
             held=len(self._reorder),
             active_series=len(self.series),
-            open_anomalies=self._episodes.open_count,
+            open_anomalies=self._episodes.open_count + len(self._silence.open_slots()),
         )
 
     def open_anomalies(self, most: int) -> list[Ongoing]:
         """The open anomalies with the highest peaks that are not muted; microseconds each."""
-        slots = (slot for slot in self._episodes.open_slots().tolist() if not self._is_muted(slot))
-        return [ongoing(slot, self._episodes.row(slot), self.series) for slot in islice(slots, most)]
-
-    def _is_muted(self, slot: int) -> bool:
-        newest_ms = int(self._episodes.row(slot)["newest_ms"])
-        return self._mutes.muting(self.series.series(slot), newest_ms) is not None
+        found = chain(
+            (ongoing(slot, self._episodes.row(slot), self.series) for slot in self._episodes.open_slots()),
+            (
+                silent(slot, self._silence.started_ms(slot), self.series)
+                for slot in self._silence.open_slots()
+            ),
+        )
+        now_ms = self._silence.newest_ms
+        told = (
+            each for each in found if self._mutes.muting(Series(each.metric, each.labels), now_ms) is None
+        )
+        return list(islice(told, most))
 
     def _parts(self) -> dict[str, Any]:
         parts = {"reorder": self._reorder, "series": self.series, "window": self.windows}
-        return {**parts, "panel": self._panel, "episodes": self._episodes}
+        return {**parts, "silence": self._silence, "panel": self._panel, "episodes": self._episodes}
 
     def snapshot(self, into: Buffer | None = None) -> State:
         """The whole state as arrays by name, independent of later batches.

@@ -13,8 +13,10 @@ from numpy.typing import NDArray
 from detectors.episode import CLOSE, DIP, DRIFT, FLAT, OPEN, PATTERN, SHIFT, SPIKE, SPREAD, UPDATE
 from detectors.policy import Limits, Policies
 from detectors.protocol import F32, Detector
-from detectors.series import SeriesTable
+from detectors.series import SeriesTable, series_id
+from detectors.silence import FORGOTTEN, GONE, SILENCE, SPEAKING
 from schemas.event import AnomalyEvent, Direction, Kind, Severity, Spoke, Status
+from schemas.series import Series
 
 _STATUS: Final = {OPEN: Status.OPEN, UPDATE: Status.UPDATE, CLOSE: Status.CLOSE}
 _KIND: Final = {
@@ -58,6 +60,63 @@ def events(
     ]
 
 
+def silences(records: NDArray[Any], table: SeriesTable, forgotten: Mapping[int, str]) -> list[AnomalyEvent]:
+    """Events of records of `detectors.silence.TOLD`; ``forgotten`` holds the names that evicted slots had."""
+    return [
+        _silence(
+            record,
+            forgotten[int(record["slot"])]
+            if int(record["state"]) == FORGOTTEN
+            else table.text(int(record["slot"])),
+        )
+        for record in records
+    ]
+
+
+def silence_id(series: str, started_ms: int) -> str:
+    """As `anomaly_id`: a series may fall silent at the time at which another anomaly began."""
+    return _hash(f"{series}\n{started_ms}\nsilence")
+
+
+def _silence(record: np.void, text: str) -> AnomalyEvent:
+    series = Series.of(text)
+    started_ms, ended_ms = int(record["started_ms"]), int(record["ended_ms"])
+    revision = 1 if ended_ms else 0
+    return AnomalyEvent(
+        event_id=_hash(f"{text}\n{started_ms}\nsilence\n{revision}"),
+        anomaly_id=silence_id(text, started_ms),
+        revision=revision,
+        status=Status.CLOSE if ended_ms else Status.OPEN,
+        series=text,
+        series_id=series_id(text),
+        metric=series.metric,
+        labels=series.labels,
+        kind=Kind.SILENCE,
+        severity=severity(SILENCE),
+        direction=Direction.BOTH,
+        score=SILENCE,
+        peak_score=SILENCE,
+        actual=None,
+        expected=None,
+        lower=None,
+        upper=None,
+        started_ms=started_ms,
+        detected_ms=int(record["detected_ms"]),
+        ended_ms=ended_ms or None,
+        samples=0,
+        detectors=[Spoke("silence", 1, SILENCE)],
+        reason=_why_silent(record, series.metric),
+    )
+
+
+def _why_silent(record: np.void, metric: str) -> str:
+    missing_ms = int(record["ended_ms"] or record["detected_ms"]) - int(record["started_ms"])
+    told = f"{metric} has sent nothing for {_span(missing_ms + int(record['interval_ms']))}"
+    told = f"{told}, which it does every {_span(int(record['interval_ms'])).removeprefix('1 ')}"
+    ends = {SPEAKING: "; it speaks again", GONE: "; it is taken as gone", FORGOTTEN: "; it was forgotten"}
+    return told + ends.get(int(record["state"]), "")
+
+
 class Ongoing(NamedTuple):
     """An anomaly that is open now."""
 
@@ -84,6 +143,21 @@ def ongoing(slot: int, episode: np.void, table: SeriesTable) -> Ongoing:
         _side(episode),
         started_ms,
         peak,
+    )
+
+
+def silent(slot: int, started_ms: int, table: SeriesTable) -> Ongoing:
+    """A series that is silent now."""
+    series, text = table.series(slot), table.text(slot)
+    return Ongoing(
+        silence_id(text, started_ms),
+        text,
+        series.metric,
+        series.labels,
+        severity(SILENCE),
+        Direction.BOTH,
+        started_ms,
+        SILENCE,
     )
 
 

@@ -76,6 +76,7 @@ class Policies:
             or (self._normal[0] < np.inf).any()
         )
         self._allowed = _ranges([(each.allowed_min, each.allowed_max) for each in rows])
+        self._silence = np.array([each.silence for each in rows], np.bool_)
         self._flat = np.array([each.flat for each in rows], np.bool_)
         self._limits = bool(np.isfinite(self._allowed).any())
 
@@ -108,6 +109,11 @@ class Policies:
         """How many samples an anomaly must have before it is told."""
         samples: I64 = self._least[self.of(slots)]
         return samples
+
+    def watches_silence(self, slots: I64) -> Bools:
+        """Of which series it is told that they fall silent."""
+        told: Bools = self._silence[self.of(slots)]
+        return told
 
     def watches_flat(self, slots: I64) -> Bools:
         """Of which series it is told that they stand still."""

@@ -28,6 +28,20 @@ class Step(NamedTuple):
     stop: int
     slots: I64  # of the samples, length stop - start
     evicted: I64
+    evicted_at: I64  # before which sample of the step each of them was forgotten, in order
+    evicted_texts: tuple[str, ...]
+
+    @property
+    def forgotten(self) -> dict[int, str]:
+        """The names that the evicted slots had."""
+        return dict(zip(self.evicted.tolist(), self.evicted_texts, strict=True))
+
+    @classmethod
+    def of(cls, start: int, stop: int, slots: I64, evicted: Sequence[tuple[int, int, str]]) -> Step:
+        """``evicted``: position in the step, slot and text, in order."""
+        at = np.array([position for position, _, _ in evicted], np.int64)
+        gone = np.array([slot for _, slot, _ in evicted], np.int64)
+        return cls(start, stop, slots, gone, at, tuple(text for _, _, text in evicted))
 
 
 class SeriesTable:
@@ -78,7 +92,7 @@ class SeriesTable:
 
     def series_id(self, slot: int) -> str:
         """The xxHash64 (seed 0) of the text, 16 hex digits."""
-        return xxhash.xxh64_hexdigest(self._texts[slot].encode())
+        return series_id(self._texts[slot])
 
     def steps(self, series: Sequence[str], series_index: I64) -> Iterator[Step]:
         """Cut a batch where a series with pending samples is evicted; nearly always one step.
@@ -99,14 +113,14 @@ class SeriesTable:
             slots = slots_of[series_index]
         self._see(slots, 0)
         self._clock += len(slots)
-        yield Step(0, len(slots), slots, np.zeros(0, np.int64))
+        yield Step.of(0, len(slots), slots, [])
 
     def _crowded_steps(
         self, series: Sequence[str], series_index: I64, slots_of: I64, slots: I64
     ) -> Iterator[Step]:
         """As `steps`, where series must be evicted: a victim with pending samples ends the step."""
         start = at = seen = 0
-        evicted: list[int] = []
+        evicted: list[tuple[int, int, str]] = []
         while len(ahead := np.flatnonzero(slots[at:] < 0)):
             at += int(ahead[0])
             entry = int(series_index[at])
@@ -118,17 +132,17 @@ class SeriesTable:
                 seen = at
                 slot = self._least_recent(series[entry])
                 if self._last_seen[slot] >= self._clock + start:
-                    yield Step(start, at, slots[start:at].copy(), np.array(evicted, np.int64))
+                    yield Step.of(start, at, slots[start:at].copy(), evicted)
                     start, evicted = at, []
+                evicted.append((at - start, slot, self._texts[slot]))
                 self._replace(slot, series[entry])
-                evicted.append(slot)
                 slots_of[slots_of == slot] = -1
                 slots[at:][slots[at:] == slot] = -1
             slots_of[entry] = slot
             slots[at:][series_index[at:] == entry] = slot
         self._see(slots[seen:], seen)
         self._clock += len(slots)
-        yield Step(start, len(slots), slots[start:], np.array(evicted, np.int64))
+        yield Step.of(start, len(slots), slots[start:], evicted)
 
     def _resolve(self, series: Sequence[str]) -> I64:
         """Slots of a dictionary, -1 for names without one; kept by the identity of a tuple."""
@@ -233,3 +247,8 @@ class SeriesTable:
         self._holes = len(names) - int(np.diff(state["name_places"]).sum())
         self._last_seen[: len(self)] = state["last_seen"]
         self._clock, self.evictions = state["totals"].tolist()
+
+
+def series_id(text: str) -> str:
+    """The xxHash64 (seed 0) of a canonical text, 16 hex digits."""
+    return xxhash.xxh64_hexdigest(text.encode())

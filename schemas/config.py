@@ -243,6 +243,9 @@ class Policy(Section, frozen=True):
         list[Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")]],
         Meta(description="More days off, as `2026-12-24`."),
     ] = []
+    silence: Annotated[
+        bool, Meta(description="Tell when samples stop coming while other series of the partition go on.")
+    ] = True
     flat: Annotated[bool, Meta(description="Tell when a lively series stands still.")] = True
 
 
