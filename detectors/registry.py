@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Final
 
@@ -35,5 +36,6 @@ def load_for_series(name: str) -> type[Detector]:
     return detector
 
 
+@lru_cache(maxsize=1)
 def _points() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
