@@ -17,7 +17,7 @@ from sse_starlette.sse import EventSourceResponse
 
 from console import results, sources
 from console.find import Job
-from console.models import Failed, FindRequest, IntervalsFound, ModelProgress, PointsFound
+from console.models import Failed, FindRequest, IntervalsFound, ModelProgress, Models, PointsFound
 from console.models import Job as JobView
 from console.problems import ProblemError
 from console.state import Shared, State
@@ -27,6 +27,11 @@ from stream.frames import Frame, from_arrow, from_csv
 router = APIRouter(tags=["find"])
 Format = Annotated[Literal["json", "csv"], Query(description="csv gives each model's table as text.")]
 Accept = Annotated[str, Header(description="application/zip gives the tables of format=csv as one file.")]
+
+Wait = Annotated[
+    int | None,
+    Query(ge=0, le=60_000, description="202 with a job after so long; else console.find_wait_ms."),
+]
 
 _BODY: dict[str, Any] = {
     "responses": {202: {"model": JobView, "description": "It takes longer: ask at the address in Location."}}
@@ -39,9 +44,10 @@ async def find(
     state: Shared,
     format: Format = "json",  # noqa: A002  # as clients name it
     accept: Accept = "*/*",
+    wait_ms: Wait = None,
 ) -> Response:
     """What these models find, in the telemetry table or in the rows of a query."""
-    return await _find(request, state, format, accept)
+    return await _find(request, state, format, accept, wait_ms)
 
 
 @router.get("/find", response_model=dict[str, PointsFound | IntervalsFound | Failed], **_BODY)
@@ -74,6 +80,7 @@ async def find_in_file(
     request: Annotated[str, Form(description="The JSON of POST /find, without data_source.")],
     format: Format = "json",  # noqa: A002
     accept: Accept = "*/*",
+    wait_ms: Wait = None,
 ) -> Response:
     """What these models find in a file of yours."""
     asked = _parsed(request)
@@ -85,7 +92,7 @@ async def find_in_file(
         frame = await asyncio.to_thread(
             from_csv, copy.name, file.filename or "file.csv", state.cfg.console.max_rows
         )
-    return await _ask(asked, frame, state, format, accept)
+    return await _ask(asked, frame, state, format, accept, wait_ms)
 
 
 @router.get("/find/{job_id}", response_model=dict[str, PointsFound | IntervalsFound | Failed], **_BODY)
@@ -127,9 +134,10 @@ async def cancel(job_id: str, state: Shared) -> JobView:
 
 
 @router.get("/models")
-async def models() -> dict[str, list[str]]:
+async def models() -> Models:
     """The names that `/find` takes."""
-    return {"models": finding.models()}
+    names = finding.models()
+    return Models(models=names, takes_many=[name for name in names if finding.takes_many(name)])
 
 
 def _parsed(text: str | bytes) -> FindRequest:
@@ -141,8 +149,10 @@ def _parsed(text: str | bytes) -> FindRequest:
         ) from None
 
 
-async def _find(request: FindRequest, state: State, form: str, accept: str) -> Response:
-    return await _ask(request, await _read(request, state), state, form, accept)
+async def _find(
+    request: FindRequest, state: State, form: str, accept: str, wait_ms: int | None = None
+) -> Response:
+    return await _ask(request, await _read(request, state), state, form, accept, wait_ms)
 
 
 async def _read(request: FindRequest, state: State) -> Frame:
@@ -157,7 +167,9 @@ async def _read(request: FindRequest, state: State) -> Frame:
     return await asyncio.to_thread(from_arrow, table)
 
 
-async def _ask(request: FindRequest, frame: Frame, state: State, form: str, accept: str) -> Response:
+async def _ask(
+    request: FindRequest, frame: Frame, state: State, form: str, accept: str, wait_ms: int | None
+) -> Response:
     start, end = (
         None if each is None else round(each.timestamp() * 1000) for each in (request.start, request.end)
     )
@@ -171,7 +183,7 @@ async def _ask(request: FindRequest, frame: Frame, state: State, form: str, acce
         columns = _columns(request, frame, model)
         tasks[name] = finding.task(model, frame, columns, params, state.cfg.engine)
     found = state.jobs.start(tasks)
-    await found.wait(state.cfg.console.find_wait_ms / 1000)
+    await found.wait((state.cfg.console.find_wait_ms if wait_ms is None else wait_ms) / 1000)
     return _answer(found, form, accept)
 
 

@@ -86,6 +86,7 @@ class Point(BaseModel):
     lower: float | None
     upper: float | None
     anomaly: bool
+    level: float | None = Field(description="The score smoothed, for ranking and dashboards.")
 
 
 class Interval(BaseModel):
@@ -112,6 +113,13 @@ class Failed(BaseModel):
 class ModelProgress(BaseModel):
     status: Literal["waiting", "running", "done", "failed", "cancelled"]
     done: float = Field(ge=0, le=1, description="Share of the work that is done.")
+
+
+class Models(BaseModel):
+    """Names of models; those that take many look at all columns of a question at once."""
+
+    models: list[str]
+    takes_many: list[str]
 
 
 class Job(BaseModel):

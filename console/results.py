@@ -17,7 +17,7 @@ from console.find import Job, Part
 from schemas.find import Found, IntervalsFound
 from stream.formats.timestamps import ms_to_iso
 
-POINT_COLUMNS: Final = ("timestamp", "value", "score", "expected", "lower", "upper", "anomaly")
+POINT_COLUMNS: Final = ("timestamp", "value", "score", "expected", "lower", "upper", "anomaly", "level")
 INTERVAL_COLUMNS: Final = ("start", "end", "severity")
 
 
@@ -48,9 +48,10 @@ def rows(found: Found) -> tuple[Sequence[str], Iterable[Sequence[Any]]]:
     columns = [
         _numbers(each) for each in (found.value, found.score, found.expected, found.lower, found.upper)
     ]
+    level = _numbers(found.level)
     anomaly = np.frombuffer(found.anomaly, np.uint8).astype(bool).tolist()
     shares = {f"contribution.{name}": _numbers(each) for name, each in found.contributions.items()}
-    return (*POINT_COLUMNS, *shares), zip(texts, *columns, anomaly, *shares.values(), strict=True)
+    return (*POINT_COLUMNS, *shares), zip(texts, *columns, anomaly, level, *shares.values(), strict=True)
 
 
 def _json(part: Part) -> dict[str, Any]:

@@ -520,6 +520,9 @@ class Console(Section, frozen=True):
     host: Annotated[Text, Meta(description="Beyond loopback a token is required.")] = "127.0.0.1"
     port: Port = 8000
     pages_port: Port = 8501
+    api_url: Annotated[
+        str, Meta(description="Where the pages reach the API, as http://console:8000; empty: host and port.")
+    ] = ""
     token: Annotated[
         str, Meta(description="Bearer token of every request but health. Use ${ENV}; empty asks for none.")
     ] = ""

@@ -143,6 +143,14 @@ def console(config: ConfigOption = None, overrides: SetOption = None) -> None:
 
 
 @app.command()
+def pages(config: ConfigOption = None, overrides: SetOption = None) -> None:
+    """Serve the pages for a browser (console.pages_port); they need `tocsin console`."""
+    from importlib import import_module
+
+    import_module("console.pages.serve").main(_load(config, overrides), _passed_on(config, overrides))
+
+
+@app.command()
 def refresh(
     series: Annotated[str, typer.Argument(help="The series, as on the topic.", show_default=False)],
     detector: Annotated[

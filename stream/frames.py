@@ -54,14 +54,14 @@ def from_arrow(table: pa.Table) -> Frame:
     return ordered(ts_ms, columns)
 
 
-def from_csv(path: str, name: str, max_rows: int) -> Frame:
+def from_csv(path: str, name: str, max_rows: int, time_column: str | None = None) -> Frame:
     """A CSV file with a header: a time column and columns of numbers, the rest left out.
 
-    ``name`` is what people call the file. Raises `UserError` naming the line that cannot be read.
+    ``name`` is what people call the file; ``time_column`` else has one of the usual names. Raises `UserError` naming the line that cannot be read.
     """
     with Table.open(path) as table:
         table.path = PurePath(name).name
-        at = table.column(None, (*TIMESTAMP_NAMES, _POINT), "timestamp_column")
+        at = table.column(time_column, (*TIMESTAMP_NAMES, _POINT), "timestamp_column")
         rows: list[tuple[int, list[str]]] = []
         times: list[int] = []
         for line, fields in table:

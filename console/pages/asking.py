@@ -1,0 +1,119 @@
+"""Questions of Explore while the trainers work on them: progress, cancelling, and what was answered last."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import streamlit as st
+
+from console.pages import choosing, upload
+from console.pages.choosing import Chosen, Question
+from console.pages.client import Answer, ApiError, Running
+from console.pages.context import Context
+from console.pages.found import Found
+
+ALL: Final = ""
+"""In place of a metric: a model that looks at all of them at once."""
+
+_POLL_S: Final = 0.7
+
+
+@dataclass
+class Work:
+    """Questions about ``key``, one for each metric: those that run, and what the others were answered."""
+
+    key: str
+    running: dict[str, Running] = field(default_factory=dict)
+    found: dict[str, dict[str, Found]] = field(default_factory=dict)
+
+    def take(self, metric: str, told: Running | Mapping[str, Answer]) -> None:
+        if isinstance(told, Running):
+            self.running[metric] = told
+        else:
+            self.running.pop(metric, None)
+            self.found[metric] = {model: Found.of(answer) for model, answer in told.items()}
+
+    @property
+    def models(self) -> list[str]:
+        """Every model that has answered, in the order in which they were chosen."""
+        return list(dict.fromkeys(model for found in self.found.values() for model in found))
+
+
+def latest(chosen: Chosen) -> Work | None:
+    """What was found in these data."""
+    work: Work | None = st.session_state.get("answered")
+    return work if work is not None and work.key == chosen.key else None
+
+
+def begin(context: Context, chosen: Chosen, question: Question) -> None:
+    """Ask, after giving up what is still being asked."""
+    give_up(context)
+    work = Work(chosen.key)
+    st.session_state["work"] = work
+    many = [model for model in question.models if choosing.takes_many(context, model)]
+    single = [model for model in question.models if model not in many]
+    with context.errors_shown():
+        for metric in chosen.metrics if single else ():
+            work.take(metric, _ask(context, chosen, question, single, metric))
+        if many:
+            work.take(ALL, _ask(context, chosen, question, many, ALL))
+
+
+def give_up(context: Context) -> None:
+    work: Work | None = st.session_state.pop("work", None)
+    for each in work.running.values() if work else ():
+        try:
+            context.api.cancel(each.job_id)
+        except ApiError:
+            continue  # it is over, or the API is: nobody waits for it any more
+
+
+def _ask(
+    context: Context, chosen: Chosen, question: Question, models: list[str], metric: str
+) -> Running | Mapping[str, Answer]:
+    request = {
+        "models": models,
+        "parameters": {name: question.parameters[name] for name in models if name in question.parameters},
+        "start": chosen.start.isoformat(),
+        "end": chosen.end.isoformat(),
+    }
+    if metric != ALL:
+        request["column_name"] = metric
+    if not chosen.from_file and metric != ALL:
+        return context.api.find(request)
+    names = chosen.metrics if metric == ALL else [metric]
+    return context.api.find(request, upload.written(chosen.frame, names))
+
+
+def progress(context: Context) -> bool:
+    """Show the work that is going on; False when there is none."""
+    if "work" not in st.session_state:
+        return False
+    _watch(context)
+    return True
+
+
+@st.fragment(run_every=_POLL_S)
+def _watch(context: Context) -> None:
+    say = context.say
+    work: Work | None = st.session_state.get("work")
+    if work is None:
+        return
+    with context.errors_shown():
+        for metric, running in list(work.running.items()):
+            work.take(metric, context.api.job(running.job_id))
+    if not work.running:
+        st.session_state["answered"] = st.session_state.pop("work")
+        st.rerun()
+    with st.container(border=True):
+        left, right = st.columns([5, 1], vertical_alignment="center")
+        left.markdown(f":material/hourglass_top: **{say('working')}**")
+        if right.button(say("cancel"), icon=":material/close:", width="stretch", key="cancel"):
+            give_up(context)
+            st.toast(say("cancelled"))
+            st.rerun()
+        for metric, running in work.running.items():
+            for model, share in running.done.items():
+                st.progress(share, f"{model} · {metric or say('all_metrics')}")

@@ -1,0 +1,42 @@
+"""Colours of the pages and their plots, for light and dark screens."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+
+class Palette(NamedTuple):
+    """``models`` marks what each model found; all stand out against ``page`` by 3:1 or more."""
+
+    page: str
+    panel: str
+    ink: str
+    faint: str
+    grid: str
+    value: str
+    band: str
+    models: tuple[str, ...]
+
+
+LIGHT: Final = Palette(
+    page="#ffffff",
+    panel="#f6f8fa",
+    ink="#1f2328",
+    faint="#656d76",
+    grid="#eaeef2",
+    value="#1f5fa8",
+    band="rgba(120, 170, 220, 0.35)",
+    models=("#d1242f", "#bc4c00", "#8250df", "#1a7f37", "#9a6700", "#bf3989"),
+)
+DARK: Final = Palette(
+    page="#0d1117",
+    panel="#161b22",
+    ink="#e6edf3",
+    faint="#8d96a0",
+    grid="#21262d",
+    value="#6cb6ff",
+    band="rgba(70, 120, 180, 0.35)",
+    models=("#ff7b72", "#ffa657", "#d2a8ff", "#3fb950", "#e3b341", "#ff9bce"),
+)
+SYMBOLS: Final = ("circle", "diamond", "square", "triangle-up", "x", "star")
+"""One for each model, so that nothing is told by colour alone."""
