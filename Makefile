@@ -1,4 +1,4 @@
-# Everything runs from here: `make demo` and `make test` need Python 3.11, Java 17, Maven; `make test` Prometheus and Alertmanager, too.
+# Everything runs from here: `make demo` and `make test` need Python 3.11, Java 17, Maven; `make test` Prometheus, Alertmanager and Chromium, too.
 .DEFAULT_GOAL := help
 SHELL := /bin/sh
 # A recipe that fails leaves no half-made target behind.
@@ -11,7 +11,7 @@ STAMP := $(VENV)/installed
 TESTS := $(wildcard tests/unit tests/contract tests/integration tests/console tests/faults)
 ARGS ?=
 
-.PHONY: help venv demo test lint types imports unit integration faults bench lock clean need-java need-prometheus
+.PHONY: help venv demo test lint types imports unit integration faults bench lock clean need-java need-prometheus need-chromium
 
 help: ## Print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,10 +35,13 @@ need-java:
 need-prometheus:
 	@sh deploy/need.sh prometheus
 
+need-chromium:
+	@sh deploy/need.sh chromium
+
 demo: need-java $(STAMP) ## Replay a month of real telemetry through all parts on this machine
 	@$(BIN)/tocsin demo $(ARGS)
 
-test: need-java need-prometheus lint types imports ## What CI runs: lint, types, import rule, unit, contract and integration tests
+test: need-java need-prometheus need-chromium lint types imports ## What CI runs: lint, types, import rule, unit, contract and integration tests
 	$(BIN)/pytest $(TESTS) $(ARGS)
 
 lint: $(STAMP) ## Check style and layout

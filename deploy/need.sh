@@ -39,6 +39,11 @@ them (for example the packages prometheus and prometheus-alertmanager); no \`$pr
     done
 }
 
+need_chromium() {
+    command -v chromium >/dev/null || lacks "The pages are tested in Chromium: install it (for example the \
+package chromium); no \`chromium\` is on the PATH."
+}
+
 for what in "$@"; do
     "need_$what"
 done

@@ -57,7 +57,8 @@ def from_arrow(table: pa.Table) -> Frame:
 def from_csv(path: str, name: str, max_rows: int, time_column: str | None = None) -> Frame:
     """A CSV file with a header: a time column and columns of numbers, the rest left out.
 
-    ``name`` is what people call the file; ``time_column`` else has one of the usual names. Raises `UserError` naming the line that cannot be read.
+    ``name`` is what people call the file; ``time_column`` else has one of the usual names.
+    Raises `UserError` naming the line that cannot be read.
     """
     with Table.open(path) as table:
         table.path = PurePath(name).name
