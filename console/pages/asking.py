@@ -100,7 +100,7 @@ def _watch(context: Context) -> None:
     say = context.say
     work: Work | None = st.session_state.get("work")
     if work is None:
-        return
+        st.rerun()
     with context.errors_shown():
         for metric, running in list(work.running.items()):
             work.take(metric, context.api.job(running.job_id))
@@ -110,10 +110,14 @@ def _watch(context: Context) -> None:
     with st.container(border=True):
         left, right = st.columns([5, 1], vertical_alignment="center")
         left.markdown(f":material/hourglass_top: **{say('working')}**")
-        if right.button(say("cancel"), icon=":material/close:", width="stretch", key="cancel"):
-            give_up(context)
-            st.toast(say("cancelled"))
-            st.rerun()
+        right.button(
+            say("cancel"),
+            on_click=give_up,
+            args=(context,),
+            icon=":material/close:",
+            width="stretch",
+            key="cancel",
+        )
         for metric, running in work.running.items():
             for model, share in running.done.items():
                 st.progress(share, f"{model} · {metric or say('all_metrics')}")

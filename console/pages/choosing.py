@@ -95,15 +95,22 @@ def question(context: Context) -> Question:
         if parameters is None:
             st.error(say("bad_parameters", example=_EXAMPLE_PARAMETERS))
         ready = bool(models) and parameters is not None
-        pressed = st.button(
+        # A callback, because a rerun that overtakes this one would forget that the button was pressed.
+        st.button(
             say("run"),
+            on_click=_press,
             type="primary",
             icon=":material/search:",
             disabled=not ready,
             width="stretch",
             key="run",
         )
-    return Question(models, parameters or {}, pressed and ready)
+    pressed = ready and st.session_state.pop("pressed", False)
+    return Question(models, parameters or {}, pressed)
+
+
+def _press() -> None:
+    st.session_state["pressed"] = True
 
 
 def takes_many(context: Context, model: str) -> bool:

@@ -106,7 +106,6 @@ TEXTS: Final[dict[str, Text]] = {
     ),
     "working": Text("Models are at work", "Модели работают"),
     "cancel": Text("Cancel", "Отменить"),
-    "cancelled": Text("Cancelled.", "Отменено."),
     "all_metrics": Text("all metrics together", "все метрики вместе"),
     "model_failed": Text("**{model}** on {metric}: {error}", "**{model}** для {metric}: {error}"),
     # Explore: what was found.
