@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import sys
 import time
 from asyncio.subprocess import PIPE, Process
@@ -76,7 +77,7 @@ class FitProcess:
         if process is None:
             return
         with contextlib.suppress(ProcessLookupError):
-            process.kill()
+            os.killpg(process.pid, signal.SIGKILL)  # a fit may have children, as Prophet's optimizer
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(STOP_TIMEOUT_S):
                 await process.wait()
@@ -84,7 +85,13 @@ class FitProcess:
     async def _started(self) -> Process:
         if self._process is None or self._process.returncode is not None:
             self._process = await asyncio.create_subprocess_exec(
-                sys.executable, "-m", "stream.fitting", stdin=PIPE, stdout=PIPE, env=os.environ | _THREADS
+                sys.executable,
+                "-m",
+                "stream.fitting",
+                stdin=PIPE,
+                stdout=PIPE,
+                env=os.environ | _THREADS,
+                start_new_session=True,
             )
         return self._process
 

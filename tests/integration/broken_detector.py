@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import subprocess
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -35,6 +36,10 @@ class Broken(IsolationForestDetector):
         if how == "hang" and not Path(params["until"]).exists():
             Path(params["marker"]).touch()
             time.sleep(3600)
+        if how == "child":
+            with subprocess.Popen(["sleep", "3600"]) as child:
+                Path(params["marker"]).with_suffix(".part").write_text(str(child.pid))
+                Path(params["marker"]).with_suffix(".part").rename(params["marker"])
         made = IsolationForestDetector.fit({"n_estimators": 10}, history, seed)
         if how == "nan":
             made.arrays["hour"][3] = np.nan
