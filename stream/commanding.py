@@ -6,21 +6,53 @@ import asyncio
 import getpass
 import hashlib
 import time
+from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, get_args
 
 import msgspec
 
 from schemas import config
-from schemas.control import Change, Command, Label, Mute, Refresh, Unmute
+from schemas.control import Change, Command, Label, Mute, Refresh, Unmute, Verdict
 from stream import kafka, muting, topics
 from stream.following import committed
 
 TIMEOUT_S: Final = 30.0
 """For sending, and for reading the topic: shorter fails while a broker restarts."""
 
+MOST_LABELS: Final = 100_000
+
 _decode = msgspec.json.Decoder(Command).decode
 _encode = msgspec.json.Encoder().encode
+
+
+class Verdicts:
+    """How many anomalies have which verdict, by detector and policy; the newest verdict of each counts.
+
+    Keeps the newest `MOST_LABELS`, some 300 bytes each.
+    """
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[str, Label] = OrderedDict()
+        self.counts: Counter[tuple[str, str, str]] = Counter()
+        """By detector, policy and verdict."""
+
+    def put(self, label: Label) -> set[tuple[str, str, str]]:
+        """Note a verdict; returns the places whose counts may have changed, all three verdicts of each."""
+        before = self._of.pop(label.anomaly_id, None)
+        self._of[label.anomaly_id] = label
+        over = [before] if before is not None else []
+        if len(self._of) > MOST_LABELS:
+            over.append(self._of.popitem(last=False)[1])
+        for each in over:
+            self.counts.subtract(_places(each))
+        self.counts.update(_places(label))
+        seen = {place[:2] for each in [label, *over] for place in _places(each)}
+        return {(*where, verdict) for where in seen for verdict in get_args(Verdict)}
+
+
+def _places(label: Label) -> list[tuple[str, str, str]]:
+    return [(detector, label.policy, label.verdict) for detector in label.detectors]
 
 
 class Standing(NamedTuple):

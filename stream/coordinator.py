@@ -22,12 +22,13 @@ import numpy as np
 import structlog
 
 from schemas import config
-from schemas.control import Change, Command
+from schemas.control import Change, Command, Label
 from schemas.request import Answer, Failed, Fitted, Refit
 from schemas.score import ScoreBatch
 from stream import artifacts, commanding, muting, topics
 from stream import metrics as m
 from stream.clickhouse import Client, RefusedError, UnavailableError
+from stream.following import committed
 from stream.incident_process import IncidentProcess
 from stream.kafka import connection
 from stream.running import until_signal
@@ -58,6 +59,7 @@ class Coordinator:
         self._metrics = m.Metrics("coordinator")
         self.timetable = Timetable(cfg.refresh)
         self._incidents = IncidentProcess(cfg, self._metrics)
+        self._verdicts = commanding.Verdicts()
         self.metrics_url = ""
 
     async def run(self, stop: asyncio.Event, started: Callable[[Coordinator], None] | None = None) -> None:
@@ -142,7 +144,13 @@ class Coordinator:
                 self._refuse(self._cfg.topics.control.name, error)
                 continue
             self.timetable.told(command)
+            if isinstance(command, Label):
+                self._count(command)
             self._metrics.counter(m.COMMANDS, type(command).__name__.lower()).inc()
+
+    def _count(self, label: Label) -> None:
+        for place in self._verdicts.put(label):
+            self._metrics.gauge(m.LABELLED, *place).set(self._verdicts.counts[place])
 
     async def _follow_changes(self, messages: AsyncIterator[bytes]) -> None:
         """A change opens a mute; one that comes twice opens the same."""
@@ -193,7 +201,13 @@ class Coordinator:
             self.timetable.residuals(watched, residuals(*(column[rows] for column in columns)))
 
     async def _remember(self) -> None:
-        """What was before this start: models on the topic, and since when ClickHouse knows the series."""
+        """What was before this start: verdicts, models, and since when ClickHouse knows the series."""
+        async with asyncio.timeout(commanding.TIMEOUT_S):
+            for record in await committed(self._cfg.kafka, self._cfg.topics.control.name):
+                with contextlib.suppress(msgspec.MsgspecError):  # the agent tells of it
+                    command = _command(record.value or b"")
+                    if isinstance(command, Label):
+                        self._count(command)
         if not self._cfg.refresh.rules:
             return
         for shown in await artifacts.on_topic(self._cfg):

@@ -90,9 +90,16 @@ class Progressed(NamedTuple):
     rows: int = 0  # of samples, that ClickHouse has acknowledged to the sink
     event_rows: int = 0
     models: int = 0
+    grouped: int = 0  # anomaly events that the coordinator has committed as parts of incidents
+    incidents: int = 0  # revisions of incidents that it has committed
+    incident_rows: int = 0
 
     def done(self, samples: int) -> bool:
-        caught_up = self.rows >= self.scored and self.event_rows >= self.events
+        caught_up = (
+            self.rows >= self.scored
+            and min(self.event_rows, self.grouped) >= self.events
+            and self.incident_rows >= self.incidents
+        )
         return self.sent >= samples and self.scored >= samples and caught_up
 
 
@@ -101,6 +108,7 @@ class Result(NamedTuple):
 
     samples: int
     anomalies: int
+    incidents: int
     clickhouse_rows: int
     seconds: float
     samples_per_s: float
@@ -222,7 +230,8 @@ async def _replay(stack: Stack, console: Console) -> Result:
     if stored != len(anomalies):
         raise UserError(f"{len(anomalies)} anomalies are on the topic, but {stored} are in ClickHouse: a bug")
     rows = observe.count(store, "count()", "telemetry FINAL")
-    return Result(scored, stored, rows, round(seconds, 2), round(scored / seconds))
+    incidents = observe.count(store, "count()", "incidents_latest WHERE merged_into IS NULL")
+    return Result(scored, stored, incidents, rows, round(seconds, 2), round(scored / seconds))
 
 
 def _bars(console: Console) -> Progress:
@@ -314,6 +323,9 @@ def _look(stack: Stack, sent: int) -> Progressed:
         int(observe.total(sink, "tocsin_sink_rows_total", 'table="telemetry"')),
         int(observe.total(sink, "tocsin_sink_rows_total", 'table="anomalies"')),
         int(observe.total(trainer, "tocsin_fits_total")) if trainer is not None else 0,
+        int(observe.total(urls["coordinator"], "tocsin_incident_anomaly_events_total")),
+        int(observe.total(urls["coordinator"], "tocsin_incident_events_total")),
+        int(observe.total(sink, "tocsin_sink_rows_total", 'table="incidents"')),
     )
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from rich import box
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from stream import artifacts, observe
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 STRONGEST: Final = 15
 """Anomalies in the table; the others are counted."""
 
+WORST: Final = 3
+"""Incidents in words."""
+
 # Of each anomaly the revision with the highest score, for the last one tells of the quiet that closed it.
 _ANOMALIES: Final = """
 SELECT formatDateTime(started, '%Y-%m-%d') AS day, formatDateTime(started, '%m-%d %H:%i') AS time,
@@ -31,6 +35,12 @@ ORDER BY peak_score DESC LIMIT {limit}
 """
 
 # Of each model the anomalies that it spoke for, and those of them that no online detector did.
+_INCIDENTS: Final = """
+SELECT formatDateTime(started, '%m-%d %H:%i') AS time, title, reason, severity
+FROM incidents_latest WHERE merged_into IS NULL AND series > 1
+ORDER BY series DESC, peak_score DESC LIMIT {limit}
+"""
+
 _SPOKE: Final = """
 SELECT arrayJoin(spoke) AS artifact, toUInt32(count()) AS n, toUInt32(countIf(NOT has(spoke, ''))) AS added
 FROM (SELECT groupUniqArrayArray(detectors.artifact) AS spoke FROM anomalies FINAL GROUP BY anomaly_id)
@@ -44,6 +54,7 @@ def show(console: Console, stack: Stack, file: Path, result: Result) -> None:
     """Everything that is read here comes from ClickHouse, as a dashboard would read it."""
     found = observe.query(stack.cfg.clickhouse, _ANOMALIES.format(limit=STRONGEST))
     console.print(_table(found, result.anomalies))
+    _incidents(console, stack, result.incidents)
     console.print(
         f"{result.samples:,} samples scored, {result.clickhouse_rows:,} rows in ClickHouse, "
         f"{result.anomalies} anomalies, in {result.seconds:.1f} s: "
@@ -52,6 +63,19 @@ def show(console: Console, stack: Stack, file: Path, result: Result) -> None:
     if stack.cfg.refresh.rules:
         _models(console, stack)
     _further(console, stack, file)
+
+
+def _incidents(console: Console, stack: Stack, count: int) -> None:
+    """The worst that concern several series, in words."""
+    found = observe.query(stack.cfg.clickhouse, _INCIDENTS.format(limit=WORST))
+    console.print(
+        f"[bold]Incidents[/bold]: the anomalies are {count} incidents; the worst that concern several series:"
+    )
+    for row in found:
+        color = _COLORS.get(row["severity"], "")
+        console.print(f"  [{color}]{row['time']}  {escape(row['title'])}[/{color}]", soft_wrap=True)
+        console.print(f"    {row['reason']}", markup=False)
+    console.print()
 
 
 def _models(console: Console, stack: Stack) -> None:
@@ -130,6 +154,7 @@ def _further(console: Console, stack: Stack, file: Path) -> None:
     console.print("[bold]Look further[/bold] (in another terminal)")
     lines = {
         f"topic {cfg.topics.anomalies.name}": f"{program} tail --from-beginning{option}",
+        "incidents": f"{program} incidents{option}",
         "SQL": f"curl -s '{store.host}:{store.port}/?database={store.database}' -d \"{sql} FORMAT Vertical\"",
         "metrics": f"curl -s {stack.services[0].metrics_url}",
         "your data": f"{program} produce FILE.csv{option}",

@@ -133,6 +133,7 @@ class IncidentProcess:
                 await producer.send_offset(self._cfg.incidents.group_id, where, records[-1].offset + 1)
             await producer.flush()
             await producer.commit()
+        self._metrics.counter(m.INCIDENT_ANOMALIES).inc(len(events))
         for each in told:
             self._metrics.counter(m.INCIDENT_EVENTS, each.status).inc()
         self._show()

@@ -194,6 +194,17 @@ OPEN_INCIDENT: Final = Spec(
 INCIDENT_RECOVERIES: Final = Spec(
     "counter", "tocsin_incident_recoveries", "Times the incident process went back to its last commit."
 )
+INCIDENT_ANOMALIES: Final = Spec(
+    "counter",
+    "tocsin_incident_anomaly_events",
+    "Anomaly events that the incident process has taken, committed.",
+)
+LABELLED: Final = Spec(
+    "gauge",
+    "tocsin_labelled_anomalies",
+    "Anomalies by the newest verdict of a person (true, false, expected), detector that spoke and policy.",
+    ("detector", "policy", "verdict"),
+)
 COMMANDS: Final = Spec(
     "counter",
     "tocsin_commands",
@@ -257,6 +268,8 @@ SETS: Final[dict[str, list[Spec]]] = {
         OPEN_INCIDENTS,
         OPEN_INCIDENT,
         INCIDENT_RECOVERIES,
+        INCIDENT_ANOMALIES,
+        LABELLED,
         COMMANDS,
         COMMANDS_REFUSED,
     ],

@@ -18,12 +18,15 @@ import pytest
 
 from bench.dashboards import Query, Range, dashboards, expand_promql, expand_sql, queries, variables
 from schemas import config
-from stream import observe
+from schemas.control import Label, Mute
+from stream import commanding, observe
+from stream.coordinator import Coordinator
 from stream.formats.json_point import encode_point
 from stream.local.monitoring import Monitoring
 from stream.sink import SinkLoop
 from stream.sources import Columns, Lines, read
 from stream.tables import Meter
+from tests.support import running as started
 
 DATA = Path(__file__).parents[1] / "data" / "redlab-2-days.csv.gz"
 SPIKE = 500.0
@@ -53,31 +56,48 @@ def telemetry() -> tuple[list[Message], Range]:
 
 
 @contextlib.asynccontextmanager
-async def running(kit: Any, clickhouse: Any) -> AsyncIterator[tuple[Any, Any, Range, config.ClickHouse]]:
-    """A worker and a sink that have done all of it."""
+async def running(
+    kit: Any, clickhouse: Any
+) -> AsyncIterator[tuple[dict[str, str], Range, config.ClickHouse]]:
+    """Worker, sink and coordinator that have done all of it, a mute, a verdict; where their metrics are."""
     store = config.ClickHouse(host=clickhouse.host, port=clickhouse.port, database=clickhouse.database)
     kit.cfg = msgspec.structs.replace(
         kit.cfg,
         clickhouse=store,
         sink=config.Sink(group_id=f"{kit.cfg.worker.group_id}-sink", batch_interval_ms=200),
-        metrics=config.Metrics(worker_port=0, sink_port=0),
+        metrics=config.Metrics(worker_port=0, sink_port=0, coordinator_port=0),
+        incidents=config.Incidents(group_id=f"{kit.cfg.worker.group_id}-incidents"),
+        refresh=config.Refresh(group_id=f"{kit.cfg.worker.group_id}-coordinator"),
     )
     messages, span = telemetry()
     await kit.send(messages[:-2])
-    sink, stop = SinkLoop(kit.cfg), asyncio.Event()
-    task = asyncio.create_task(sink.run(stop))
-    try:
-        async with kit.worker() as worker:
-            await eventually(lambda: count(store, "telemetry_dedup") >= len(messages) - 2)
-            await kit.send(messages[-2:])
-            open_ = "anomalies_latest WHERE status != 'close'"
-            await eventually(
-                lambda: count(store, open_) and count(store, "telemetry_dedup") >= len(messages) - 1
-            )
-            yield worker, sink, span, store
-    finally:
-        stop.set()
-        await asyncio.wait_for(task, 60)
+    async with (
+        started(SinkLoop(kit.cfg)) as sink,
+        started(Coordinator(kit.cfg)) as coordinator,
+        kit.worker() as worker,
+    ):
+        await eventually(lambda: count(store, "telemetry_dedup") >= len(messages) - 2)
+        await kit.send(messages[-2:])
+        open_ = "anomalies_latest WHERE status != 'close'"
+        await eventually(lambda: count(store, open_) and count(store, "telemetry_dedup") >= len(messages) - 1)
+        await told(kit.cfg)
+        await eventually(lambda: count(store, "incidents_latest WHERE status != 'close'"))
+        await eventually(lambda: count(store, "labels") and count(store, "mutes"))
+        processes = {"worker": worker, "sink": sink, "coordinator": coordinator}
+        yield {name: each.metrics_url for name, each in processes.items()}, span, store
+
+
+async def told(cfg: config.Config) -> None:
+    """A mute, and a verdict on an anomaly."""
+    sql = "SELECT anomaly_id, series, toUnixTimestamp64Milli(started) AS at FROM anomalies_latest LIMIT 1"
+    (found,) = await asyncio.to_thread(observe.query, cfg.clickhouse, sql)
+    at_ms = int(found["at"])
+    label = Label(
+        command_id="c1", at_ms=at_ms, by="ann", why="known", anomaly_id=found["anomaly_id"],
+        series=found["series"], verdict="expected", started_ms=at_ms, detectors=["large"],
+    )  # fmt: skip
+    mute = Mute(command_id="c2", at_ms=at_ms, mute_id="m", matcher="other", start_ms=at_ms, end_ms=None)
+    await commanding.send(cfg, [label, mute])
 
 
 def count(store: config.ClickHouse, table: str) -> int:
@@ -136,11 +156,10 @@ def _trouble(store: config.ClickHouse, query: Query, span: Range, chosen: dict[s
 
 @pytest.mark.slow
 async def test_every_query_of_every_dashboard_answers(kit: Any, clickhouse: Any, tmp_path: Path) -> None:
-    async with running(kit, clickhouse) as (worker, sink, span, store):
+    async with running(kit, clickhouse) as (urls, span, store):
         asked, wrong = await asyncio.to_thread(run_sql, store, span)
-        assert asked >= 15
+        assert asked >= 22
         assert not wrong
-        urls = {"worker": worker.metrics_url, "sink": sink.metrics_url}
         monitoring = Monitoring(tmp_path, urls, interval="1s")
         await asyncio.to_thread(monitoring.start)
         try:

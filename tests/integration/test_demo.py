@@ -62,6 +62,8 @@ def test_the_demo_counts_what_is_in_the_parts_also_after_a_kill():
     assert result["samples"] == result["clickhouse_rows"] == SERIES * ROWS
     # Not equal, for models come at other offsets. The demo itself compares topic and database.
     assert min(result["anomalies"], first["anomalies"]) > 0
+    assert min(result["incidents"], first["incidents"]) > 0
+    assert "more series" in second.stderr
     assert result["samples_per_s"] == pytest.approx(result["samples"] / result["seconds"], rel=0.01)
     assert "apdex" in second.stderr
     assert not children()

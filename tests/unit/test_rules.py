@@ -34,7 +34,7 @@ def _run(*command: object) -> str:
 def test_promtool_and_amtool_accept_the_configuration() -> None:
     said = _run("promtool", "check", "config", DEPLOY / "prometheus/prometheus.yml")
     assert f"SUCCESS: {len(RULE_FILES)} rule files found" in said
-    assert "3 inhibit rules" in _run("amtool", "check-config", DEPLOY / "alertmanager/alertmanager.yml")
+    assert "5 inhibit rules" in _run("amtool", "check-config", DEPLOY / "alertmanager/alertmanager.yml")
 
 
 def test_promtool_finds_that_rules_fire_when_they_should_and_only_then() -> None:

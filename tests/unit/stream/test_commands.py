@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from schemas import config
-from schemas.control import Change, Mute
+from schemas.control import Change, Label, Mute, Verdict
 from schemas.matcher import Matcher
 from schemas.series import Series
 from stream import commanding, ical, muting
@@ -111,3 +111,23 @@ def test_by_the_proposed_budget_the_sample_would_not_have_alerted(score: float, 
 
 def test_a_budget_stays_one_that_the_configuration_admits() -> None:
     assert config.Policy(match="*", alert_budget=budget_without(4.0, 0.1, 1440.0)).alert_budget
+
+
+def test_the_newest_verdict_of_an_anomaly_counts_once_for_each_detector() -> None:
+    def label(anomaly_id: str, verdict: Verdict, *detectors: str) -> Label:
+        return Label(
+            command_id=f"{anomaly_id}{verdict}", at_ms=AT_MS, anomaly_id=anomaly_id, series="cpu",
+            verdict=verdict, started_ms=AT_MS, detectors=list(detectors),
+        )  # fmt: skip
+
+    verdicts = commanding.Verdicts()
+    verdicts.put(label("a", "false", "large", "rare"))
+    verdicts.put(label("a", "false", "large", "rare"))
+    assert verdicts.put(label("b", "true", "large")) == {
+        ("large", "", verdict) for verdict in ("true", "false", "expected")
+    }
+    assert verdicts.counts["large", "", "false"] == 1
+    verdicts.put(label("a", "expected", "large", "rare"))
+    assert +verdicts.counts == {
+        ("large", "", "expected"): 1, ("rare", "", "expected"): 1, ("large", "", "true"): 1,
+    }  # fmt: skip
