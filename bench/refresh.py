@@ -147,13 +147,16 @@ def main() -> None:
     )
     parser.add_argument("--write", action="store_true", help="put the table into docs/refresh.md")
     parser.add_argument("--detector", action="append", help="only this one; may be repeated")
+    parser.add_argument("--history", action="append", choices=list(HISTORIES), help="only this one; the same")
     chosen = parser.parse_args()
+    labels = chosen.history or list(HISTORIES)
     costs = []
     for name in chosen.detector or filter(_is_univariate, registry.names()):
         first_s, _ = spent_s(partial(_fit_little, name))
         print(f"{name}: the first fit of a process takes {first_s:.1f} s, to load and compile", flush=True)
-        costs += [measure(name, label) for label in HISTORIES]
-        print(table(costs[-len(HISTORIES) :]), flush=True)
+        for label in labels:
+            costs.append(measure(name, label))
+            print(table(costs[-1:]), flush=True)
     text = f"One core of {platform.machine()}, defaults of each detector.\n\n{table(costs)}"
     print(f"\n{text}")
     if chosen.write:

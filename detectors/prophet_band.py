@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from detectors.arena import Arena
 from detectors.batch import Artifact, History, Tail, facts_of, interval_of, on_grid, require, series_of
 from detectors.batch import surprise_of as _surprise_of
+from detectors.calendar import clock_changes, public_holidays
 from detectors.protocol import F64, I64, Bools, Scores, State
 from detectors.rows import Rows, part, prefixed
 
@@ -47,11 +48,11 @@ class Params(NamedTuple):
     ``trend`` beyond the history: ``hold`` keeps its median of the last day, for a trend with so many and so
     late changepoints does not extrapolate (on `examples/redlab` residuals of the following week are 2 to 80
     times those of the history with ``follow``, 1 to 3 times with ``hold``). ``uncertainty_samples`` 0 takes
-    the band from residuals of the history. ``holidays`` is a country (``DE``) of the package `holidays`,
-    ``timezone`` where its days and the hours of the seasons are counted. Of a history of more than
-    ``max_samples`` means are fitted. ``horizon_ms`` is how far beyond the history the table goes: more than
-    the time between two refreshes. Rows of the table are ``table_step_ms`` apart, or the interval of the
-    series if that is longer.
+    the band from residuals of the history. ``holidays`` is a country or a part of one (``DE``, ``US-CA``),
+    all of whose holidays have one common effect, for a history of weeks has few of them; ``timezone`` is
+    where days and hours are counted. Of a history of more than ``max_samples`` means are fitted.
+    ``horizon_ms`` is how far beyond the history the table goes: more than the time between two refreshes.
+    Rows of the table are ``table_step_ms`` apart, or the interval of the series if that is longer.
     """
 
     interval_width: float = 0.999
@@ -95,6 +96,8 @@ class Params(NamedTuple):
             if not isinstance(getattr(made, name), str):
                 text = f"prophet: {name} is a text, not {getattr(made, name)!r}"
                 raise ValueError(text)  # noqa: TRY004  # as for every other wrong parameter
+        public_holidays(made.holidays)
+        clock_changes(made.timezone)
         return made
 
     @property
@@ -251,9 +254,7 @@ def _forecast(read: Params, unit: _Unit, samples: tuple[I64, F64], rows: I64, se
     # Its priors are in units of the largest value, so it gets the level and not the distance from the middle.
     level = unit.unit_middle / unit.unit_spread
     largest = float(np.abs(values + level).max())
-    model = Prophet(**read.of_prophet)
-    if read.holidays:
-        model.add_country_holidays(country_name=read.holidays)
+    model = Prophet(**read.of_prophet, holidays=_holidays(read.holidays))
     with cmdstanpy.disable_logging(), _seeded(seed):
         try:
             model.fit(_frame(times, read.timezone, y=(values + level) / largest), seed=seed)
@@ -288,6 +289,13 @@ def _frame(times: I64, timezone: str, **columns: F64) -> Any:
 
     utc = pd.to_datetime(times, unit="ms", utc=True)
     return pd.DataFrame({"ds": utc.tz_convert(timezone).tz_localize(None), **columns})
+
+
+def _holidays(country: str) -> Any:
+    import pandas as pd  # noqa: PLC0415  # only a fit needs it
+
+    days = public_holidays(country)
+    return pd.DataFrame({"ds": pd.to_datetime(list(days), unit="D"), "holiday": "holiday"}) if days else None
 
 
 @contextmanager
