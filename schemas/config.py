@@ -394,6 +394,13 @@ class Incidents(Section, frozen=True):
     join_within_ms: Annotated[
         Ms, Meta(description="An anomaly that begins this long after the end of an incident still joins it.")
     ] = 300_000
+    quiet_ms: Annotated[
+        Ms,
+        Meta(
+            description="An open anomaly counts as going on for this long after it was heard of; beyond, "
+            "others do not join it. It is told again at least every engine.update_every_samples."
+        ),
+    ] = 21_600_000
     max_members: Annotated[
         int, Meta(ge=1, le=1000, description="Beyond it further anomalies begin another incident.")
     ] = 100

@@ -1,8 +1,9 @@
 """Groups anomalies into incidents. Pure and deterministic: no clock, no I/O; same events, same ids.
 
 Anomalies belong together when their series share a key (`config.Incidents`) and they overlap in time, with
-`join_within_ms` to spare. All memory is in the newest revision of each incident, so a grouper that has loaded
-them goes on as if nothing had happened; an event that comes again changes nothing.
+`join_within_ms` to spare. What is open reaches as far as it was heard of, and `quiet_ms` beyond. All memory
+is in the newest revision of each incident, so a grouper that has loaded them goes on as if nothing had
+happened; an event that comes again changes nothing.
 """
 
 from __future__ import annotations
@@ -19,9 +20,9 @@ from schemas import config
 from schemas.event import AnomalyEvent, Severity, Status
 from schemas.incident import Incident, Member
 
-FORGET_AFTER_MS: Final = 86_400_000
-"""A closed incident is remembered this long beyond `join_within_ms` (event time), for anomalies told
-late: a partition that lags by more begins a new one."""
+REMEMBERED: Final = 5_000
+"""Incidents, the open ones always: partitions tell their anomalies out of step, in a replay by weeks, and one
+told late should find those of its time. 5 KB each; more makes the start of a coordinator longer."""
 
 NAMED: Final = 5
 """So many series stand in the reason of an incident; the others are counted."""
@@ -38,13 +39,13 @@ class Place(NamedTuple):
 
 
 class Grouper:
-    """The open incidents, and those closed lately."""
+    """The open incidents, and those closed last."""
 
-    def __init__(self, cfg: config.Incidents) -> None:
-        self._cfg = cfg
+    def __init__(self, cfg: config.Incidents, remembered: int = REMEMBERED) -> None:
+        self._cfg, self._remembered = cfg, remembered
         self._incidents: dict[str, Incident] = {}
         self._by_anomaly: dict[str, str] = {}
-        self._newest_ms = 0
+        self._by_key: dict[str, set[str]] = {}
         self._forgotten: list[str] = []
 
     def __len__(self) -> int:
@@ -84,8 +85,9 @@ class Grouper:
     def _join(self, event: AnomalyEvent, member: Member) -> list[Incident]:
         """Into the oldest incident that it touches, which takes over the others."""
         place = self.place(event)
+        near = set().union(*(self._by_key.get(key, set()) for key in place.keys))
         touched = sorted(
-            (each for each in self._incidents.values() if self._touches(each, place, member)),
+            (self._incidents[name] for name in near if self._touches(self._incidents[name], event, member)),
             key=lambda each: (each.started_ms, each.incident_id),
         )
         if not touched:
@@ -101,14 +103,17 @@ class Grouper:
         members = [member if m.anomaly_id == member.anomaly_id else m for m in incident.members]
         return _told(incident, members, event.detected_ms)
 
-    def _touches(self, incident: Incident, place: Place, member: Member) -> bool:
-        if incident.merged_into is not None or not self._fits(len(incident.members) + 1):
-            return False
-        if not set(incident.keys) & set(place.keys):
+    def _touches(self, incident: Incident, event: AnomalyEvent, member: Member) -> bool:
+        if not self._fits(len(incident.members) + 1):
             return False
         spare = self._cfg.join_within_ms
-        begins_in_time = incident.ended_ms is None or member.started_ms <= incident.ended_ms + spare
-        return begins_in_time and (member.ended_ms is None or member.ended_ms >= incident.started_ms - spare)
+        return (
+            member.started_ms <= self._reaches(incident.ended_ms, incident.detected_ms) + spare
+            and incident.started_ms <= self._reaches(member.ended_ms, event.detected_ms) + spare
+        )
+
+    def _reaches(self, ended_ms: int | None, heard_ms: int) -> int:
+        return ended_ms if ended_ms is not None else heard_ms + self._cfg.quiet_ms
 
     def _fits(self, members: int) -> bool:
         return members <= self._cfg.max_members
@@ -131,21 +136,36 @@ class Grouper:
         return Place(group, labels, [*keys, key])
 
     def _keep(self, incident: Incident) -> None:
-        self._incidents[incident.incident_id] = incident
-        self._newest_ms = max(self._newest_ms, incident.detected_ms)
-        if incident.merged_into is None:
-            for member in incident.members:
-                self._by_anomaly[member.anomaly_id] = incident.incident_id
+        name = incident.incident_id
+        self._incidents[name] = incident
+        if incident.merged_into is not None:
+            self._unlist(incident)
+            return
+        for key in incident.keys:
+            self._by_key.setdefault(key, set()).add(name)
+        for member in incident.members:
+            self._by_anomaly[member.anomaly_id] = name
+
+    def _unlist(self, incident: Incident) -> None:
+        for key in incident.keys:
+            named = self._by_key.get(key, set())
+            named.discard(incident.incident_id)
+            if not named:
+                self._by_key.pop(key, None)
 
     def _forget(self) -> None:
-        until = self._newest_ms - self._cfg.join_within_ms - FORGET_AFTER_MS
-        for each in list(self._incidents.values()):
-            if each.ended_ms is not None and each.ended_ms < until:
-                del self._incidents[each.incident_id]
-                self._forgotten.append(each.incident_id)
-                for member in each.members:
-                    if self._by_anomaly.get(member.anomaly_id) == each.incident_id:
-                        del self._by_anomaly[member.anomaly_id]
+        """The ones that ended first, a tenth at a time."""
+        if len(self._incidents) <= self._remembered:
+            return
+        closed = [each for each in self._incidents.values() if each.ended_ms is not None]
+        closed.sort(key=lambda each: (each.ended_ms or 0, each.incident_id))
+        for each in closed[: max(1, self._remembered // 10)]:
+            del self._incidents[each.incident_id]
+            self._forgotten.append(each.incident_id)
+            self._unlist(each)
+            for member in each.members:
+                if self._by_anomaly.get(member.anomaly_id) == each.incident_id:
+                    del self._by_anomaly[member.anomaly_id]
 
 
 def _selects(group: config.IncidentGroup, event: AnomalyEvent) -> bool:

@@ -136,7 +136,35 @@ def test_linked_services_are_one_incident_and_what_joins_two_merges_them() -> No
     assert said[-1].series == 3
 
 
-def test_what_is_long_over_is_forgotten() -> None:
-    grouper = Grouper(config.Incidents())
-    told(grouper, *(event("a", day * 1440, day * 1440 + 1) for day in range(10)))
-    assert len(grouper) <= 3
+def test_the_incidents_that_ended_first_are_forgotten_and_the_open_ones_never() -> None:
+    grouper = Grouper(config.Incidents(), remembered=20)
+    told(grouper, event("still", 0, service="bank"))
+    said = told(grouper, *(event("a", hour * 60, hour * 60 + 1) for hour in range(30)))
+    assert len(grouper) == 19
+    assert [incident.title.split(":")[0] for incident in grouper.open_incidents()] == ["service=bank"]
+    assert grouper.forgotten() == [incident.incident_id for incident in said[:12]]
+    assert grouper.forgotten() == []
+
+
+def test_series_that_are_told_out_of_step_make_the_same_incidents() -> None:
+    day = 1440
+    faults = [
+        [event(metric, start, more, peak_score=2.0) for start in (0, 3 * day, 9 * day)]
+        for metric, more in (("web_response", None), ("apdex", None))
+    ]
+    ended = [
+        msgspec.structs.replace(each, revision=2, status=Status.CLOSE, ended_ms=each.started_ms + 5 * MINUTE)
+        for each in [*faults[0], *faults[1]]
+    ]
+    by_time = sorted([*faults[0], *faults[1], *ended], key=lambda each: each.ended_ms or each.started_ms)
+    by_series = sorted(by_time, key=lambda each: each.metric)
+    # One partition is far ahead: it opens anomalies while the other has still to close those of days ago.
+    ahead = [faults[0][0], faults[1][0], faults[1][1], faults[1][2], *ended, *faults[0][1:]]
+    found = []
+    for order in (by_time, by_series, ahead):
+        grouper = Grouper(config.Incidents())
+        newest = {incident.incident_id: incident for incident in told(grouper, *order)}
+        found.append(sorted((each.started_ms, each.series) for each in newest.values()))
+    assert found[0] == [(START_MS + start * MINUTE, 2) for start in (0, 3 * day, 9 * day)]
+    assert found[1] == found[0]
+    assert found[2] == found[0]
