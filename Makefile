@@ -60,8 +60,8 @@ unit: need-prometheus $(STAMP) ## Run the tests that need no broker
 integration: need-java need-prometheus $(STAMP) ## Run the tests on the real broker and the real engine
 	$(BIN)/pytest tests/integration $(ARGS)
 
-faults: need-java $(STAMP) ## Hurt workers, broker and connections for FAULTS_ROUNDS rounds of ten faults (50), FAULTS_SEED to repeat
-	FAULTS_ROUNDS=$${FAULTS_ROUNDS:-50} $(BIN)/pytest tests/faults $(ARGS)
+faults: need-java $(STAMP) ## Hurt workers, broker and connections for FAULTS_ROUNDS rounds of fifteen faults (34), FAULTS_SEED to repeat
+	FAULTS_ROUNDS=$${FAULTS_ROUNDS:-34} $(BIN)/pytest tests/faults $(ARGS)
 
 bench: need-java $(STAMP) ## Measure the throughput on a real broker
 	$(BIN)/python -m bench.throughput $(ARGS)

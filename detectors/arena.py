@@ -59,17 +59,11 @@ class Arena:
             self._end += len(array)
 
     def snapshot(self) -> State:
-        places = self.where[: self._rows.slots]
-        filled = places[places["length"] > 0]
-        parts = [self.data[p["start"] : p["start"] + p["length"]] for p in filled]
-        joined = np.concatenate(parts) if parts else self.data[:0].copy()
-        return {"data": joined.view(np.uint8), "length": places["length"].copy()}
+        """Views of the buffer, its unused places included, and of the places."""
+        return {"data": self.data[: self._end].view(np.uint8), "where": self.where[: self._rows.slots]}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take over a snapshot."""
-        length = state["length"]
         self.data = state["data"].view(self.data.dtype).copy()
-        places = np.zeros(len(length), PLACE)
-        places["length"], places["start"] = length, np.cumsum(length) - length
-        self._rows.load(places)
-        self._used = self._end = len(self.data)
+        self._rows.load(state["where"])
+        self._used, self._end = int(state["where"]["length"].sum()), len(self.data)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from typing import Any, Final, Protocol
 
 import aiokafka
@@ -49,6 +49,7 @@ class WorkerConsumer:
 
     def __init__(self, kafka: config.Kafka, worker: config.Worker, rebalance: Rebalance) -> None:
         self._rebalance = rebalance
+        self._failed: Exception | None = None
         self._client = consumer(
             kafka,
             group_id=worker.group_id,
@@ -115,6 +116,8 @@ class WorkerConsumer:
 
     def check(self) -> None:
         """Raise what keeps this consumer from ever working, such as a missing authorization."""
+        if self._failed is not None:
+            raise self._failed
         self._client._coordinator.check_errors()  # noqa: SLF001  # aiokafka checks it in getmany only
 
     async def bounds(self, partition: TopicPartition) -> tuple[int, int]:
@@ -138,13 +141,26 @@ class WorkerConsumer:
         # aiokafka tells of a lost membership as of a revocation; the generation tells them apart.
         coordinator = self._client._coordinator  # noqa: SLF001
         lost = coordinator is not None and coordinator.generation < 0
-        await self._rebalance.revoked([TopicPartition(*p) for p in partitions], lost=lost)
+        with self._fatal():
+            await self._rebalance.revoked([TopicPartition(*p) for p in partitions], lost=lost)
 
     async def on_assigned(self, partitions: Iterable[TopicPartition]) -> None:
         mine = [TopicPartition(*p) for p in partitions]
-        for partition in mine:
-            self.pause(partition)
-        await self._rebalance.assigned(mine)
+        with self._fatal():
+            for partition in mine:
+                self.pause(partition)
+            await self._rebalance.assigned(mine)
+
+    @contextlib.contextmanager
+    def _fatal(self) -> Iterator[None]:
+        """Where a listener raises, aiokafka logs it and goes on, with partitions that nobody works on:
+        `check` ends the worker instead, and the group gives them to another.
+        """
+        try:
+            yield
+        except Exception as error:
+            self._failed = error
+            raise
 
 
 class _Listener(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka publishes no types

@@ -18,8 +18,10 @@ from schemas import config
 from stream import kafka as clients
 from stream.formats.json_point import encode_point
 from stream.kafka import KafkaError, TopicPartition
+from tests.faults import doomed
 
 STOP_TIMEOUT_S = 20.0
+DOOM_TIMEOUT_S = 60.0
 
 
 class Fleet:
@@ -32,12 +34,27 @@ class Fleet:
 
     def start(self, count: int = 1) -> None:
         for _ in range(count):
-            command = [sys.executable, "-c", self._program]
-            worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=self._log, stderr=self._log)
-            assert worker.stdin is not None
-            worker.stdin.write(msgspec.json.encode(self._cfg))
-            worker.stdin.close()
-            self.workers.append(worker)
+            self.workers.append(self._start(self._program))
+
+    async def doom(self, point: str, count: int) -> bool:
+        """Start a worker that kills itself at a point (`doomed.POINTS`) and wait for it; whether it did."""
+        worker = self._start(doomed.PROGRAM, point, str(count))
+        self.workers.append(worker)
+        try:
+            await asyncio.to_thread(worker.wait, DOOM_TIMEOUT_S)
+        except subprocess.TimeoutExpired:  # it has no partition, or came to no snapshot
+            self.kill(worker)
+            return False
+        self.workers.remove(worker)
+        return worker.returncode == -signal.SIGKILL
+
+    def _start(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-c", program, *arguments]
+        worker = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=self._log, stderr=self._log)
+        assert worker.stdin is not None
+        worker.stdin.write(msgspec.json.encode(self._cfg))
+        worker.stdin.close()
+        return worker
 
     def kill(self, worker: subprocess.Popen[bytes]) -> None:
         self.workers.remove(worker)

@@ -13,6 +13,7 @@ import signal
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from bench.processes import PROGRAM
 from schemas import config
 from stream import topics
 from stream.local.broker import LocalKafka
+from tests.faults.doomed import POINTS
 from tests.faults.fleet import Fleet, Load, recovered
 from tests.faults.proxy import Proxy
 from tests.integration.conftest import Kit
@@ -55,6 +57,7 @@ class Scene:
             "reply of the commit lost": self.lose_replies,
             "rebalance storm": self.storm,
             "snapshots damaged, then kill -9": self.damage,
+            **{point: partial(self.doom, point) for point in POINTS},
         }
 
     async def kill(self) -> None:
@@ -92,6 +95,10 @@ class Scene:
             await asyncio.sleep(self.chance.uniform(1, 2.5))
             await self.fleet.stop(self.fleet.workers[-1])
 
+    async def doom(self, point: str) -> None:
+        most = 3 if point == "kill during a snapshot" else 40
+        assert await self.fleet.doom(point, self.chance.randint(1, most)), f"{point}: it did not come to it"
+
     async def damage(self) -> None:
         folder = Path(self.cfg.snapshots.url)
         for path in await asyncio.to_thread(lambda: list(folder.rglob("*.snapshot"))):
@@ -126,7 +133,7 @@ def scene_cfg(kit: Kit) -> config.Config:
     )
 
 
-@pytest.mark.timeout(180 + 240 * ROUNDS)
+@pytest.mark.timeout(300 + 600 * ROUNDS)
 async def test_nothing_is_lost_and_nothing_doubled_whatever_fails(
     scene_cfg: config.Config, local_kafka: LocalKafka, prefix: str, tmp_path: Path, capsys: Any
 ) -> None:
