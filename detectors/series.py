@@ -240,12 +240,16 @@ class SeriesTable:
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take over a snapshot into an empty table."""
-        names = state["names"].tobytes()
-        for start, end in state["name_places"].tolist():
-            self._append(names[start:end].decode())
-        self._encoded[:], self._places[: len(self)] = names, state["name_places"]  # with its holes
-        self._holes = len(names) - int(np.diff(state["name_places"]).sum())
-        self._last_seen[: len(self)] = state["last_seen"]
+        names, places = state["names"].tobytes(), state["name_places"]
+        self._texts = [names[start:end].decode() for start, end in places.tolist()]
+        count = len(self._texts)
+        metrics = [self._metric_id(text) for text in self._texts]
+        self._slot_of = dict(zip(self._texts, range(count), strict=True))
+        self._metric_sizes.update(metrics)
+        self._metric_of = np.array(metrics, np.int32)
+        self._encoded[:], self._places = names, places.copy()
+        self._holes = len(names) - int(np.diff(places).sum())
+        self._last_seen = state["last_seen"].copy()
         self._clock, self.evictions = state["totals"].tolist()
 
 
