@@ -21,6 +21,15 @@ _ANOMALY: Final = (
     "anomaly_id, revision, status, series, metric, labels, kind, severity, direction, score, peak_score, "
     "actual, expected, lower, upper, started, detected, ended, samples, detectors, reason, muted_by"
 )
+_INCIDENT: Final = (
+    "incident_id, revision, status, group, labels, severity, peak_score, started, ended, title, reason, "
+    "series, members"
+)
+_LABEL: Final = "anomaly_id, at, series, verdict, started, ended, detectors, policy, by, why"
+_MEMBER: Final = (
+    "anomaly_id", "series", "metric", "kind", "severity", "direction", "peak_score", "actual", "expected",
+    "lower", "upper", "started", "ended", "reason",
+)  # fmt: skip
 _SAMPLE: Final = "ts, value, score, level, expected, lower, upper, state, alert"
 
 
@@ -66,21 +75,57 @@ def one_series(client: Client, series_id: int) -> str:
 
 def anomalies(client: Client, where: Sequence[Condition], limit: int, cursor: str | None) -> Listing:
     """The newest first."""
+    found = _newest_first(
+        client, _ANOMALY, "anomalies_latest", ("started", "anomaly_id"), where, limit, cursor
+    )
+    for item in found.items:
+        item["detectors"] = [_spoke(each) for each in item["detectors"]]
+    return found
+
+
+def incidents(client: Client, where: Sequence[Condition], limit: int, cursor: str | None) -> Listing:
+    """The newest first."""
+    found = _newest_first(
+        client, _INCIDENT, "incidents_latest", ("started", "incident_id"), where, limit, cursor
+    )
+    for item in found.items:
+        item["members"] = [_member(each) for each in item["members"]]
+    return found
+
+
+def labels(client: Client, where: Sequence[Condition], limit: int, cursor: str | None) -> Listing:
+    """The newest first."""
+    return _newest_first(client, _LABEL, "labels_latest", ("at", "anomaly_id"), where, limit, cursor)
+
+
+def _newest_first(
+    client: Client,
+    columns: str,
+    table: str,
+    order: tuple[str, str],
+    where: Sequence[Condition],
+    limit: int,
+    cursor: str | None,
+) -> Listing:
+    """By a time and an id, both falling."""
+    moment, name = order
     conditions = list(where)
     if cursor is not None:
-        ms, anomaly_id = decoded(cursor, int, str)
+        ms, last = decoded(cursor, int, str)
         conditions.append(
             Condition(
-                "(toUnixTimestamp64Milli(started), anomaly_id) < ({c_ms:Int64}, {c_id:String})",
-                {"c_ms": ms, "c_id": anomaly_id},
+                f"(toUnixTimestamp64Milli({moment}), {name}) < ({{c_ms:Int64}}, {{c_id:String}})",
+                {"c_ms": ms, "c_id": last},
             )
         )
-    rows = _select(
-        client, _ANOMALY, "anomalies_latest", conditions, "started DESC, anomaly_id DESC", limit + 1
-    )
-    for row in rows:
-        row["detectors"] = [_spoke(each) for each in row["detectors"]]
-    return _page(rows, limit, lambda last: [_ms(last["started"]), last["anomaly_id"]])
+    rows = _select(client, columns, table, conditions, f"{moment} DESC, {name} DESC", limit + 1)
+    return _page(rows, limit, lambda last: [_ms(last[moment]), last[name]])
+
+
+def started(start: datetime | None, end: datetime | None) -> list[Condition]:
+    """Conditions on the start of an anomaly or incident."""
+    found = [] if start is None else [since("started", "start", start)]
+    return found if end is None else [*found, before("started", "end", end)]
 
 
 def window(client: Client, series_id: int, start: datetime, end: datetime) -> list[dict[str, Any]]:
@@ -179,6 +224,10 @@ def _page(items: list[dict[str, Any]], limit: int, key: Any) -> Listing:
         return Listing(items, None)
     items = items[:limit]
     return Listing(items, encoded(*key(items[-1])))
+
+
+def _member(told: Any) -> dict[str, Any]:
+    return dict(told) if isinstance(told, Mapping) else dict(zip(_MEMBER, told, strict=True))
 
 
 def _spoke(said: Any) -> dict[str, Any]:

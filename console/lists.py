@@ -85,10 +85,7 @@ async def anomalies(
         where.append(catalog.Condition("status = 'close'" if status == "closed" else "status != 'close'", {}))
     if severity:
         where.append(catalog.one_of("severity", "severities", severity))
-    if start is not None:
-        where.append(catalog.since("started", "start", start))
-    if end is not None:
-        where.append(catalog.before("started", "end", end))
+    where += catalog.started(start, end)
     found = await state.store.run(catalog.anomalies, where, limit, cursor)
     return Page[Anomaly](items=[Anomaly(**each) for each in found.items], next=found.next)
 

@@ -191,3 +191,119 @@ class Anomaly(BaseModel):
     detectors: list[dict[str, Any]]
     reason: str
     muted_by: str | None
+
+
+class Member(BaseModel):
+    """An anomaly of an incident."""
+
+    anomaly_id: str
+    series: str
+    metric: str
+    kind: str
+    severity: str
+    direction: str
+    peak_score: float
+    actual: float | None
+    expected: float | None
+    lower: float | None
+    upper: float | None
+    started: Moment
+    ended: Moment | None
+    reason: str
+
+
+class Incident(BaseModel):
+    """The newest revision of an incident; its first member is the likely root."""
+
+    incident_id: str
+    revision: int
+    status: str
+    group: str
+    labels: dict[str, str]
+    severity: str
+    peak_score: float
+    started: Moment
+    ended: Moment | None
+    title: str
+    reason: str
+    series: int
+    members: list[Member]
+
+
+class Label(BaseModel):
+    """A person's verdict on an anomaly."""
+
+    anomaly_id: str
+    at: Moment
+    series: str
+    verdict: Literal["true", "false", "expected"]
+    started: Moment
+    ended: Moment | None
+    detectors: list[str]
+    policy: str
+    by: str
+    why: str
+
+
+class LabelRequest(Closed):
+    anomaly_id: str = Field(min_length=1, max_length=200)
+    verdict: Literal["true", "false", "expected"] = Field(
+        description="true: it was one; false: nothing was wrong; expected: it was, and known."
+    )
+    by: str = Field("", max_length=200)
+    why: str = Field("", max_length=1000)
+
+
+class LabelPreview(BaseModel):
+    """``kept_back`` of the ``past`` anomalies of a month would not have been told."""
+
+    lines: list[str]
+    past: int
+    kept_back: int
+
+
+class MuteRequest(Closed):
+    matcher: str = Field(min_length=1, max_length=1000, examples=['cpu{host=~"web.*"}'])
+    start: Utc | None = Field(None, description="Now, without it.")
+    end: Utc | None = Field(None, description="Until it is lifted, without it.")
+    repeat: str = Field("", max_length=500, description="RFC 5545: FREQ=WEEKLY;BYDAY=SU.")
+    timezone: str = Field("UTC", max_length=100, description="Of repetitions.")
+    learn: bool = Field(True, description="Whether the models learn meanwhile.")
+    mute_id: str | None = Field(
+        None, min_length=1, max_length=200, description="Replaces the mute of this id."
+    )
+    by: str = Field("", max_length=200)
+    why: str = Field("", max_length=1000)
+
+
+class Mute(BaseModel):
+    mute_id: str
+    matcher: str
+    state: Literal["holds", "planned", "over", "lifted"]
+    start: Moment
+    end: Moment | None
+    repeat: str
+    timezone: str
+    learn: bool
+    origin: str
+    by: str
+    why: str
+
+
+class Artifact(BaseModel):
+    """A fitted model; ``report`` compares it with the one that served then."""
+
+    artifact_id: str
+    detector: str
+    series: str
+    serving: bool
+    trained_from: Moment
+    trained_to: Moment
+    size: int = Field(description="Bytes.")
+    params: dict[str, Any]
+    report: dict[str, Any]
+
+
+class Rollback(Closed):
+    detector: str = Field(min_length=1, max_length=200)
+    series: str = Field(min_length=1, max_length=1024)

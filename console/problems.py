@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from stream.clickhouse import RefusedError, UnavailableError
 from stream.errors import UserError
+from stream.kafka import KafkaError
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -61,6 +62,12 @@ def install(app: FastAPI) -> None:
     @app.exception_handler(UserError)
     async def _user(_: Request, error: UserError) -> JSONResponse:
         return answer(HTTPStatus.BAD_REQUEST, str(error))
+
+    @app.exception_handler(KafkaError)
+    @app.exception_handler(TimeoutError)
+    async def _no_broker(_: Request, error: Exception) -> JSONResponse:
+        detail = f"Kafka does not answer: {error or 'timeout'}"
+        return answer(HTTPStatus.SERVICE_UNAVAILABLE, detail, {"Retry-After": "5"})
 
     @app.exception_handler(UnavailableError)
     async def _unavailable(_: Request, error: UnavailableError) -> JSONResponse:

@@ -8,7 +8,7 @@ import hashlib
 import time
 from collections import Counter, OrderedDict
 from collections.abc import Sequence
-from typing import Final, NamedTuple, get_args
+from typing import Final, Literal, NamedTuple, get_args
 
 import msgspec
 
@@ -63,6 +63,13 @@ class Standing(NamedTuple):
 
     def holds(self, ts_ms: int) -> bool:
         return self.lifted_ms is None and any(start <= ts_ms < end for start, end in muting.spans(self.mute))
+
+    def state(self, ts_ms: int) -> Literal["holds", "planned", "over", "lifted"]:
+        if self.lifted_ms is not None:
+            return "lifted"
+        if self.holds(ts_ms):
+            return "holds"
+        return "planned" if self.next_ms(ts_ms) is not None else "over"
 
     def next_ms(self, ts_ms: int) -> int | None:
         """When it begins after this time; null where it does not."""

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Final, NamedTuple
 
 from schemas import config
-from schemas.control import Mute, Verdict
+from schemas.control import Label, Mute, Verdict
 from schemas.matcher import Matcher
 from schemas.series import Series
 from stream import history, muting
@@ -84,6 +84,26 @@ def preview(client: Client, engine: config.Engine, labelled: Found, verdict: Ver
     if verdict == "expected":
         return _window(labelled, past)
     return Preview("It changes no policy; models are not fitted on these samples.", [], [])
+
+
+def label(
+    engine: config.Engine, found: Found, verdict: Verdict, *, at_ms: int, by: str = "", why: str = ""
+) -> Label:
+    """The command that says it, with what was in force."""
+    policy = policy_of(engine, found.series)
+    return Label(
+        command_id=f"{found.anomaly_id}-{at_ms}",
+        at_ms=at_ms,
+        by=by,
+        why=why,
+        anomaly_id=found.anomaly_id,
+        series=found.series,
+        verdict=verdict,
+        started_ms=found.started_ms,
+        ended_ms=found.ended_ms,
+        detectors=found.detectors,
+        policy=policy.match if policy is not None else "",
+    )
 
 
 def policy_of(engine: config.Engine, series: str) -> config.Policy | None:

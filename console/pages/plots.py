@@ -67,7 +67,7 @@ def series(panels: Sequence[Panel], models: Sequence[str], palette: Palette, say
         title = _short(panel.name) if kind == "value" else say("level")
         figure.update_yaxes(title={"text": title, "font": {"size": 12}}, row=row, col=1)
         if kind == "level":
-            figure.update_yaxes(range=[0, _SHOWN_LEVEL], tickvals=[0, 1, 2, 3], row=row, col=1)
+            figure.update_yaxes(range=[0, _top(traces)], nticks=4, row=row, col=1)
             figure.add_hline(
                 1.0, row=row, col=1, line={"color": palette.models[0], "dash": "dash", "width": 1}
             )
@@ -128,6 +128,12 @@ def _level(panel: Panel, palette: Palette, say: Say) -> list[go.Scatter]:
     level = found.points["level"][there]
     at = keep(level, np.zeros(len(level), np.bool_), MAX_DRAWN)
     return [_line(_dates(found.ts_ms[there][at]), level[at], say("level"), palette.faint, width=1)]
+
+
+def _top(levels: Sequence[go.Scatter]) -> float:
+    """Of the axis of a level: the threshold is always on it."""
+    highest = max((float(np.max(each.y)) for each in levels if len(each.y)), default=0.0)
+    return max(1.15, min(1.1 * highest, _SHOWN_LEVEL))
 
 
 def _shade(figure: go.Figure, panel: Panel, models: Sequence[str], palette: Palette, row: int) -> None:

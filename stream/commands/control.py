@@ -17,7 +17,6 @@ from stream.errors import UserError
 if TYPE_CHECKING:
     from schemas import config as schema
     from schemas.control import Command, Mute
-    from stream.commanding import Standing
 
 _UNITS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
 _LENGTH: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
@@ -102,7 +101,7 @@ def mutes(
     found = _run(_load(config, overrides), standing)
     now = now_ms()
     for each in found:
-        state = _state(each, now)
+        state = each.state(now)
         if not all_ and state in {"over", "lifted"}:
             continue
         mute_ = each.mute
@@ -150,7 +149,6 @@ def label(
     yes: Yes = False,
 ) -> None:
     """Say what an anomaly was. What the verdict proposes, and would have done to the past month, is shown."""
-    from schemas.control import Label
     from stream import verdicts
     from stream.commanding import now_ms, someone
 
@@ -160,22 +158,7 @@ def label(
     typer.echo("\n".join(preview.lines()))
     if not yes and not typer.confirm(f"Label it {verdict}?"):
         return
-    policy = verdicts.policy_of(cfg.engine, found.series)
-    at_ms = now_ms()
-    command = Label(
-        command_id=f"{anomaly_id}-{at_ms}",
-        at_ms=at_ms,
-        by=by or someone(),
-        why=why,
-        anomaly_id=anomaly_id,
-        series=found.series,
-        verdict=verdict,
-        started_ms=found.started_ms,
-        ended_ms=found.ended_ms,
-        detectors=found.detectors,
-        policy=policy.match if policy is not None else "",
-    )
-    _send(cfg, [command])
+    _send(cfg, [verdicts.label(cfg.engine, found, verdict, at_ms=now_ms(), by=by or someone(), why=why)])
     typer.echo(f"{anomaly_id} is labelled {verdict}")
 
 
@@ -247,14 +230,6 @@ def _zone(name: str) -> Any:
         return ZoneInfo(name)
     except (KeyError, ValueError, OSError):
         raise UserError(f"--timezone {name}: write an IANA name such as Europe/Berlin") from None
-
-
-def _state(each: Standing, now_ms: int) -> str:
-    if each.lifted_ms is not None:
-        return "lifted"
-    if each.holds(now_ms):
-        return "holds"
-    return "planned" if each.next_ms(now_ms) is not None else "over"
 
 
 def _when(mute_: Mute) -> str:

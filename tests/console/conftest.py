@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import httpx
@@ -26,7 +27,7 @@ METRICS = ("web_response", "throughput")
 
 
 @pytest.fixture
-def cfg(kafka: str, prefix: str, clickhouse: ClickHouseAddress) -> config.Config:
+def cfg(kafka: str, prefix: str, clickhouse: ClickHouseAddress, tmp_path: Path) -> config.Config:
     topic = config.Topic
     return config.Config(
         kafka=config.Kafka(bootstrap_servers=kafka),
@@ -41,9 +42,10 @@ def cfg(kafka: str, prefix: str, clickhouse: ClickHouseAddress) -> config.Config
         clickhouse=config.ClickHouse(
             host=clickhouse.host, port=clickhouse.port, database=clickhouse.database
         ),
+        snapshots=config.Snapshots(url=str(tmp_path / "snapshots")),
         trainer=config.Trainer(group_id=f"{prefix}trainer", processes=1),
         metrics=config.Metrics(worker_port=0, sink_port=0, coordinator_port=0, trainer_port=0),
-        console=config.Console(port=0, pages_port=0, find_wait_ms=60_000),
+        console=config.Console(port=0, pages_port=0, find_wait_ms=60_000, requests_per_minute=100_000),
     )
 
 
