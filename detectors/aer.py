@@ -126,7 +126,7 @@ class AerDetector:
     (99 samples ago) predicted backwards from those after it, one part in four; nothing later is looked at.
 
     Scale and threshold come from the history. A step is a sample, a gap is passed over. The band is the
-    prediction and 99.8 % of the errors on the history. About 0.25 ms a sample; an artifact is 118 KB, a slot
+    prediction and 99.8 % of the errors on the history. About 0.2 ms a sample; an artifact is 118 KB, a slot
     takes as much and 0.9 KB.
     """
 

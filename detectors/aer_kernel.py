@@ -61,16 +61,17 @@ def _advance(gates: Any, state: Any, cell: Any) -> None:
 
 @njit(cache=True, nogil=True, inline="always")
 def _add(gates: Any, rows: Any, by: Any) -> None:
-    """Add the rows (k, gates) times ``by`` (k,)."""
-    for k in range(by.shape[0]):
-        factor = by[k]
+    """Add the rows (k, gates) times ``by`` (k,); five at once, so that gates are written less often."""
+    for k in range(0, by.shape[0], 5):
+        a, b, c, d, e = by[k], by[k + 1], by[k + 2], by[k + 3], by[k + 4]
         for j in range(GATES):
-            gates[j] += factor * rows[k, j]
+            few = a * rows[k, j] + b * rows[k + 1, j] + c * rows[k + 2, j]
+            gates[j] += few + d * rows[k + 3, j] + e * rows[k + 4, j]
 
 
 @njit(cache=True, nogil=True, fastmath={"contract"})
 def unfold(flat, window, out):  # type: ignore[no-untyped-def]
-    """Fill ``out`` (100,) with the network's values for a scaled ``window`` (100,): about 0.1 ms."""
+    """Fill ``out`` (100,) with the network's values for a scaled ``window`` (100,): about 0.2 ms."""
     first = flat[:_SECOND_AT].reshape(2, FIRST, GATES)
     second = flat[_SECOND_AT:_DENSE_AT].reshape(2, SECOND, GATES)
     dense = flat[_DENSE_AT:]
