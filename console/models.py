@@ -79,6 +79,10 @@ class ProblemDetails(BaseModel):
 
 
 class Point(BaseModel):
+    """A model of several columns has no ``value``; where the score is unusual, ``contribution.COLUMN`` is the
+    share of each column in it.
+    """
+
     timestamp: Moment
     value: float | None
     score: float | None = Field(description="1.0 is the alert threshold; null while warming up.")

@@ -68,6 +68,23 @@ async def test_tables_come_as_csv_and_as_a_zip(api: httpx.AsyncClient) -> None:
         assert file.read("default.csv").decode() == texts["default"]
 
 
+async def test_a_model_of_many_columns_says_the_share_of_each(api: httpx.AsyncClient) -> None:
+    query = (
+        "SELECT ts AS timestamp, anyIf(value, metric = 'web_response') AS response, "
+        "anyIf(value, metric = 'throughput') AS load FROM telemetry_dedup AS t "
+        "INNER JOIN series_latest AS s ON s.series_id = t.series_id GROUP BY ts ORDER BY ts"
+    )
+    asked = {"models": ["Multidimensional"], "data_source": {"query": query}}
+    reply = await api.post("/find", json=asked, params={"format": "json"})
+    assert reply.status_code == 200, reply.text
+    points = reply.json()["Multidimensional"]["points"]
+    (spike,) = (each for each in points if each["timestamp"] == SPIKE_TEXT)
+    assert spike["anomaly"]
+    shares = [spike["contribution.response"], spike["contribution.load"]]
+    assert min(shares) > 0.3  # both have the spike
+    assert sum(shares) == pytest.approx(1.0)
+
+
 async def test_a_query_is_the_source(api: httpx.AsyncClient) -> None:
     asked = {
         "models": ["default"],
