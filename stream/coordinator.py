@@ -12,8 +12,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hashlib
+import tempfile
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any, Final
 
 import faust
@@ -238,6 +240,7 @@ def application(cfg: config.Config) -> Any:
         topic_disable_leader=True,
         topic_allow_declare=False,
         store="memory://",
+        datadir=str(Path(tempfile.gettempdir()) / "tocsin-faust"),  # made, though nothing goes there
         consumer_auto_offset_reset="earliest",
         broker_session_timeout=SESSION_TIMEOUT_S,
         stream_wait_empty=False,
