@@ -161,6 +161,10 @@ def _configure(folder: Path, overrides: list[str]) -> tuple[config.Config, Path]
             "coordinator_port": _port(defaults.metrics.coordinator_port),
             "trainer_port": _port(defaults.metrics.trainer_port),
         },
+        "console": {
+            "port": _port(defaults.console.port),
+            "pages_port": _port(defaults.console.pages_port),
+        },
         "engine": {"detectors": _detectors(defaults, models)},
         "refresh": {"rules": [msgspec.to_builtins(rule) for rule in models], "check_every_ms": 200},
         "trainer": {"shadow_ms": SHADOW_MS},

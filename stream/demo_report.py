@@ -159,6 +159,9 @@ def _further(console: Console, stack: Stack, file: Path) -> None:
         "metrics": f"curl -s {stack.services[0].metrics_url}",
         "your data": f"{program} produce FILE.csv{option}",
     }
+    for service in stack.fronts:
+        title = "in a browser" if service.child.name == "pages" else "HTTP API"
+        lines[title] = service.url if service.child.name == "pages" else f"{service.url}/docs"
     for name, command in lines.items():
         console.print(f"  {name:<24} {command}", markup=False, soft_wrap=True)
 

@@ -19,7 +19,7 @@ from stream import topics
 from stream.errors import UserError
 from stream.local.broker import LocalKafka
 from stream.local.clickhouse import LocalClickHouse
-from stream.local.process import LOOPBACK, Child, LocalRuntimeError, answers
+from stream.local.process import LOOPBACK, Child, LocalRuntimeError, answers, require_free_port
 
 START_TIMEOUT_S: Final = 90.0
 """For worker and sink: the first start on a machine compiles kernels, on a busy core for half a minute."""
@@ -33,18 +33,22 @@ RESTART_PAUSE_S: Final = (1.0, 2.0, 5.0, 15.0)
 STEADY_S: Final = 60.0
 """A process that ran this long counts as well again."""
 
-OURS: Final = ("worker", "sink", "coordinator", "trainer")
+OURS: Final = ("worker", "sink", "coordinator", "trainer", "console", "pages")
 
 _LOCAL_HOSTS: Final = frozenset({"localhost", LOOPBACK})
 _WATCH_S: Final = 0.3
 
 
 class Service:
-    """A command of `tocsin` as a child process; ready when its metrics are served."""
+    """A command of `tocsin` as a child process; ready when ``ready_path`` of its URL is answered."""
 
-    def __init__(self, name: str, folder: Path, options: Sequence[str], metrics_url: str) -> None:
+    def __init__(
+        self, name: str, folder: Path, options: Sequence[str], url: str, ready_path: str = "/metrics"
+    ) -> None:
         self.child = Child(name, folder)
-        self.metrics_url = metrics_url
+        self.url = url
+        self.metrics_url = f"{url}/metrics"
+        self._ready_url = f"{url}{ready_path}"
         self._command = [sys.executable, "-m", "stream.cli", name, *options]
         self._started = 0.0
         self._failures = 0
@@ -52,7 +56,7 @@ class Service:
 
     def start(self) -> None:
         self._started = time.monotonic()
-        self.child.start(self._command, ready=lambda: answers(self.metrics_url), timeout_s=START_TIMEOUT_S)
+        self.child.start(self._command, ready=lambda: answers(self._ready_url), timeout_s=START_TIMEOUT_S)
 
     def ended(self) -> bool:
         """Whether it ended by itself; told once, and then a restart is due after a pause."""
@@ -99,22 +103,30 @@ class Stack:
         if with_store:
             ports["sink"] = cfg.metrics.sink_port
         ports["coordinator"] = cfg.metrics.coordinator_port
-        if with_store and cfg.refresh.rules:
-            ports["trainer"] = cfg.metrics.trainer_port
+        if with_store:
+            ports["trainer"] = cfg.metrics.trainer_port  # also answers what the console asks
         self.services = [
-            Service(name, folder, options, f"http://{cfg.metrics.host}:{port}/metrics")
+            Service(name, folder, options, f"http://{cfg.metrics.host}:{port}")
             for name, port in ports.items()
         ]
+        self.fronts = _fronts(cfg, folder, options) if with_store else []
+
+    @property
+    def all(self) -> list[Service]:
+        """Those with metrics (`services`), and those that people open (`fronts`)."""
+        return [*self.services, *self.fronts]
 
     def start(self, say: Callable[[str], None]) -> None:
         """Start all; ``say`` hears what is being done. On failure what has been started is stopped."""
         try:
+            for service in self.fronts:
+                require_free_port(int(service.url.rpartition(":")[2]), f"`tocsin {service.child.name}`")
             say("Kafka and ClickHouse start")
             self._together([part.start for part in (self.kafka, self.clickhouse) if part is not None])
             say("topics are created")
             asyncio.run(topics.ensure(self.cfg))
-            say(f"{', '.join(service.child.name for service in self.services)} start")
-            self._together([service.start for service in self.services])
+            say(f"{', '.join(service.child.name for service in self.all)} start")
+            self._together([service.start for service in self.all])
         except BaseException:
             self.stop()
             raise
@@ -122,7 +134,7 @@ class Stack:
     def stop(self) -> None:
         """Stop in order: first who writes, then where it is written to. Nothing interrupts it."""
         with _undisturbed():
-            self._together([lambda c=service.child: c.stop(STOP_TIMEOUT_S) for service in self.services])  # type: ignore[misc]
+            self._together([lambda c=service.child: c.stop(STOP_TIMEOUT_S) for service in self.all])  # type: ignore[misc]
             self._together([part.stop for part in (self.kafka, self.clickhouse) if part is not None])
 
     def watch(self, say: Callable[[str], None]) -> None:
@@ -134,7 +146,7 @@ class Stack:
                         f"{part.child.name} ended by itself; "
                         f"its log {part.log_path} ends with:\n{part.child.log_tail()}"
                     )
-            for service in self.services:
+            for service in self.all:
                 self._tend(service, say)
             time.sleep(_WATCH_S)
 
@@ -201,6 +213,14 @@ def run(cfg: config.Config, options: Sequence[str], folder: Path, *, kafka: bool
             console.print("Stopping ...")
 
 
+def _fronts(cfg: config.Config, folder: Path, options: Sequence[str]) -> list[Service]:
+    host = LOOPBACK if cfg.console.host == "0.0.0.0" else cfg.console.host  # noqa: S104  # compared, not bound
+    return [
+        Service("console", folder, options, f"http://{host}:{cfg.console.port}", "/healthz"),
+        Service("pages", folder, options, f"http://{host}:{cfg.console.pages_port}", "/_stcore/health"),
+    ]
+
+
 def where(stack: Stack) -> Iterator[str]:
     """Lines that say where each part is."""
     cfg = stack.cfg
@@ -211,6 +231,16 @@ def where(stack: Stack) -> Iterator[str]:
         yield f"ClickHouse   http://{store.host}:{store.port}, database {store.database}"
     for service in stack.services:
         yield f"{service.child.name:<12} {service.metrics_url}, log {service.child.log_path}"
+    yield from fronts(stack)
+
+
+def fronts(stack: Stack) -> Iterator[str]:
+    """Lines that say what to open in a browser."""
+    if not stack.fronts:
+        yield "console      is not started: clickhouse.enabled is false, and it shows what ClickHouse holds"
+    for service in stack.fronts:
+        what = f"{service.url}/docs" if service.child.name == "console" else service.url
+        yield f"{service.child.name:<12} {what}, log {service.child.log_path}"
 
 
 def _kafka_port(cfg: config.Config) -> int:

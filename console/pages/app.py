@@ -9,7 +9,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from console.pages import explore
+from console.pages import explore, live, models
 from console.pages.client import Api
 from console.pages.context import Context
 from console.pages.texts import LANGUAGES, Say
@@ -71,6 +71,18 @@ def main() -> None:
             icon=":material/query_stats:",
             url_path="explore",
             default=True,
+        ),
+        st.Page(
+            lambda: live.page(context),
+            title=say("page_live"),
+            icon=":material/monitor_heart:",
+            url_path="live",
+        ),
+        st.Page(
+            lambda: models.page(context),
+            title=say("page_models"),
+            icon=":material/model_training:",
+            url_path="models",
         ),
     ]
     st.navigation(pages).run()

@@ -27,6 +27,54 @@ class Say:
 
 
 TEXTS: Final[dict[str, Text]] = {
+    # Live.
+    "page_live": Text("Live", "Сейчас"),
+    "live_about": Text(
+        "What the streaming detectors say now; the page renews itself.",
+        "Что потоковые детекторы говорят сейчас; страница обновляется сама.",
+    ),
+    "incidents": Text("Open incidents", "Открытые инциденты"),
+    "no_incidents": Text("No incident is open.", "Открытых инцидентов нет."),
+    "newest": Text("Newest anomalies", "Новые аномалии"),
+    "no_live": Text("No anomalies yet", "Аномалий пока нет"),
+    "no_live_about": Text(
+        "They appear here seconds after the workers find them.",
+        "Они появятся здесь через секунды после того, как их найдут.",
+    ),
+    "choose_row": Text("Choose a row to see its series.", "Выберите строку, чтобы увидеть ряд."),
+    "status": Text("Status", "Состояние"),
+    "kind": Text("Kind", "Вид"),
+    "severity": Text("Severity", "Важность"),
+    "peak": Text("Peak score", "Пик оценки"),
+    "reason": Text("Reason", "Причина"),
+    "series": Text("Series", "Ряд"),
+    "muted": Text("Muted by", "Заглушена"),
+    "label_true": Text("It was one", "Это аномалия"),
+    "label_false": Text("Nothing was wrong", "Всё в порядке"),
+    "label_expected": Text("Expected", "Ожидаемая"),
+    "mute_hour": Text("Mute for an hour", "Заглушить на час"),
+    "preview": Text("What “nothing was wrong” would change", "Что изменит «всё в порядке»"),
+    "sent": Text("Sent: {what}", "Отправлено: {what}"),
+    # Models.
+    "page_models": Text("Models", "Модели"),
+    "models_about": Text(
+        "Fitted models: in use, or waiting for a person.",
+        "Обученные модели: работающие и ждущие решения.",
+    ),
+    "no_models": Text("No fitted models yet", "Обученных моделей пока нет"),
+    "no_models_about": Text(
+        "The coordinator asks for them by `refresh.rules`, or you with `tocsin refresh`.",
+        "Их запрашивает координатор по `refresh.rules` или вы командой `tocsin refresh`.",
+    ),
+    "serving": Text("in use", "работает"),
+    "candidate": Text("waits", "ждёт"),
+    "trained_to": Text("History until", "История до"),
+    "age": Text("Age, days", "Возраст, сутки"),
+    "size": Text("Bytes", "Байт"),
+    "report": Text("Shadow report", "Теневой отчёт"),
+    "adopt": Text("Adopt", "Принять"),
+    "rollback": Text("Roll back", "Откатить"),
+    "choose_model": Text("Choose a row to act on it.", "Выберите строку для действия."),
     # The frame of all pages.
     "language": Text("Language", "Язык"),
     "page_explore": Text("Explore", "Исследование"),

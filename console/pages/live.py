@@ -1,0 +1,145 @@
+"""Live: what the streaming detectors say now, and what people say to it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import UTC, datetime, timedelta
+from typing import Any, Final
+
+import numpy as np
+import pandas as pd
+import streamlit as st
+
+from console.pages import plots
+from console.pages.client import ApiError
+from console.pages.context import Context, empty
+from console.pages.found import Found
+
+_EVERY_S: Final = 3.0
+_ROWS: Final = 50
+_INCIDENTS: Final = 5
+_AROUND: Final = timedelta(hours=12)
+_MAX_SAMPLES: Final = 2_000
+_COLORS: Final = {"info": "blue", "warning": "orange", "critical": "red"}
+_SCORED: Final = "score"
+"""The one source of band and level here."""
+
+
+def page(context: Context) -> None:
+    say = context.say
+    st.title(say("page_live"))
+    st.caption(say("live_about"))
+    _now(context)
+
+
+@st.fragment(run_every=_EVERY_S)
+def _now(context: Context) -> None:
+    say = context.say
+    with context.errors_shown():
+        incidents = context.api.newest("/incidents", _INCIDENTS, status="open")
+        anomalies = context.api.newest("/anomalies", _ROWS)
+    st.subheader(say("incidents"))
+    for each in incidents:
+        with st.container(border=True):
+            color = _COLORS.get(each["severity"], "gray")
+            st.markdown(f":{color}-badge[{each['severity']}] **{each['title']}**")
+            st.caption(f"{each['started'][:16].replace('T', ' ')} UTC · {each['reason']}")
+    if not incidents:
+        st.caption(say("no_incidents"))
+    st.subheader(say("newest"))
+    if not anomalies:
+        empty(say("no_live"), say("no_live_about"), ":material/monitor_heart:")
+        return
+    event = st.dataframe(
+        _table(context, anomalies),
+        hide_index=True,
+        on_select="rerun",
+        selection_mode="single-row",
+        height=260,
+        key="anomalies",
+    )
+    chosen = event.selection.rows
+    _one(context, anomalies[chosen[0] if chosen and chosen[0] < len(anomalies) else 0])
+
+
+def _table(context: Context, anomalies: list[dict[str, Any]]) -> pd.DataFrame:
+    say = context.say
+    return pd.DataFrame(
+        {
+            say("from"): pd.to_datetime([each["started"] for each in anomalies]),
+            say("status"): [each["status"] for each in anomalies],
+            say("series"): [each["series"] for each in anomalies],
+            say("kind"): [each["kind"] for each in anomalies],
+            say("severity"): [each["severity"] for each in anomalies],
+            say("peak"): [round(each["peak_score"], 2) for each in anomalies],
+            say("reason"): [each["reason"] for each in anomalies],
+            say("muted"): [each["muted_by"] or "" for each in anomalies],
+        }
+    )
+
+
+def _one(context: Context, anomaly: Mapping[str, Any]) -> None:
+    say = context.say
+    st.caption(say("choose_row"))
+    with st.container(horizontal=True):
+        for verdict in ("true", "false", "expected"):
+            st.button(
+                say(f"label_{verdict}"),
+                on_click=_label,
+                args=(context, anomaly["anomaly_id"], verdict),
+                icon=":material/label:",
+                key=f"label {verdict}",
+            )
+        st.button(
+            say("mute_hour"),
+            on_click=_mute,
+            args=(context, anomaly["series"]),
+            icon=":material/notifications_off:",
+            key="mute",
+        )
+    with context.errors_shown():
+        _plot(context, anomaly)
+    with st.expander(say("preview"), icon=":material/preview:", key="preview", on_change="rerun") as preview:
+        if preview.open:
+            body = {"anomaly_id": anomaly["anomaly_id"], "verdict": "false"}
+            with context.errors_shown():
+                st.code("\n".join(context.api.post("/labels/preview", body)["lines"]), language=None)
+
+
+def _plot(context: Context, anomaly: Mapping[str, Any]) -> None:
+    match = f'{{__name__="{anomaly["metric"]}"}}' if not anomaly["labels"] else None
+    listed = context.api.newest("/series", 1000, **({"match": match} if match else {}))
+    series = next((each for each in listed if each["series"] == anomaly["series"]), None)
+    if series is None:
+        return
+    started = datetime.fromisoformat(anomaly["started"])
+    window = context.api.window(series["id"], started - _AROUND, started + _AROUND, _MAX_SAMPLES)
+    panel = _panel(window)
+    figure = plots.series([panel], [_SCORED], context.palette, context.say)
+    st.plotly_chart(figure, theme=None, config={"displaylogo": False}, key="live", alt=anomaly["reason"])
+
+
+def _panel(window: Mapping[str, Any]) -> plots.Panel:
+    rows = window["samples"]
+    ts_ms = np.array([row["timestamp"][:-1] for row in rows], "M8[ms]").astype(np.int64)
+    names = ("value", "score", "level", "expected", "lower", "upper")
+    columns = {name: np.array([row[name] for row in rows], np.float64) for name in names}
+    found = Found(ts_ms, columns, np.array([row["anomaly"] for row in rows], np.bool_))
+    return plots.Panel(window["series"], ts_ms, columns["value"], {_SCORED: found}, _SCORED)
+
+
+def _label(context: Context, anomaly_id: str, verdict: str) -> None:
+    _say(context, "/labels", {"anomaly_id": anomaly_id, "verdict": verdict}, context.say(f"label_{verdict}"))
+
+
+def _mute(context: Context, series: str) -> None:
+    end = datetime.now(UTC) + timedelta(hours=1)
+    _say(context, "/mutes", {"matcher": series, "end": end.isoformat()}, context.say("mute_hour"))
+
+
+def _say(context: Context, path: str, body: Mapping[str, Any], what: str) -> None:
+    try:
+        context.api.post(path, body)
+        st.toast(context.say("sent", what=what), icon=":material/check:")
+    except ApiError as error:
+        st.toast(context.say("refused", error=error), icon=":material/error:")
