@@ -14,6 +14,7 @@ from console.pages import plots
 from console.pages.client import ApiError
 from console.pages.context import Context, empty
 from console.pages.found import Found
+from stream.history import series_id
 
 _EVERY_S: Final = 3.0
 _ROWS: Final = 50
@@ -21,8 +22,6 @@ _INCIDENTS: Final = 5
 _AROUND: Final = timedelta(hours=12)
 _MAX_SAMPLES: Final = 2_000
 _COLORS: Final = {"info": "blue", "warning": "orange", "critical": "red"}
-_SCORED: Final = "score"
-"""The one source of band and level here."""
 
 
 def page(context: Context) -> None:
@@ -66,7 +65,7 @@ def _table(context: Context, anomalies: list[dict[str, Any]]) -> pd.DataFrame:
     say = context.say
     return pd.DataFrame(
         {
-            say("from"): pd.to_datetime([each["started"] for each in anomalies]),
+            say("from"): pd.to_datetime([each["started"] for each in anomalies]).tz_localize(None),
             say("status"): [each["status"] for each in anomalies],
             say("series"): [each["series"] for each in anomalies],
             say("kind"): [each["kind"] for each in anomalies],
@@ -107,25 +106,23 @@ def _one(context: Context, anomaly: Mapping[str, Any]) -> None:
 
 
 def _plot(context: Context, anomaly: Mapping[str, Any]) -> None:
-    match = f'{{__name__="{anomaly["metric"]}"}}' if not anomaly["labels"] else None
-    listed = context.api.newest("/series", 1000, **({"match": match} if match else {}))
-    series = next((each for each in listed if each["series"] == anomaly["series"]), None)
-    if series is None:
-        return
     started = datetime.fromisoformat(anomaly["started"])
-    window = context.api.window(series["id"], started - _AROUND, started + _AROUND, _MAX_SAMPLES)
-    panel = _panel(window)
-    figure = plots.series([panel], [_SCORED], context.palette, context.say)
+    window = context.api.window(
+        f"{series_id(anomaly['series']):016x}", started - _AROUND, started + _AROUND, _MAX_SAMPLES
+    )
+    name = context.say("anomalies")
+    figure = plots.series([_panel(window, name)], [name], context.palette, context.say)
     st.plotly_chart(figure, theme=None, config={"displaylogo": False}, key="live", alt=anomaly["reason"])
 
 
-def _panel(window: Mapping[str, Any]) -> plots.Panel:
+def _panel(window: Mapping[str, Any], name: str) -> plots.Panel:
+    """Its samples with what the workers said of them; ``name`` stands in the legend."""
     rows = window["samples"]
     ts_ms = np.array([row["timestamp"][:-1] for row in rows], "M8[ms]").astype(np.int64)
     names = ("value", "score", "level", "expected", "lower", "upper")
     columns = {name: np.array([row[name] for row in rows], np.float64) for name in names}
     found = Found(ts_ms, columns, np.array([row["anomaly"] for row in rows], np.bool_))
-    return plots.Panel(window["series"], ts_ms, columns["value"], {_SCORED: found}, _SCORED)
+    return plots.Panel(window["series"], ts_ms, columns["value"], {name: found}, name)
 
 
 def _label(context: Context, anomaly_id: str, verdict: str) -> None:

@@ -18,9 +18,11 @@ import httpx
 import pytest
 from playwright.async_api import Locator, Page, async_playwright, expect
 
+from schemas import config
 from stream.local.process import Child, answers, free_port
 from tests.console.conftest import SAMPLES, START_MS, STEP_MS, wave
 from tests.console.test_api import SPIKE
+from tests.console.test_control import SERIES, commands, insert_anomaly
 from tests.support import START_TIMEOUT_S
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -145,6 +147,22 @@ async def test_telemetry_is_asked_about_in_russian_by_two_models_side_by_side(
     await shot(page, "console-compare-ru")
     await choice(page, "English").click()
     await expect(page.get_by_role("heading", name="Agreement")).to_be_visible()
+
+
+async def test_an_anomaly_is_seen_labelled_and_muted_on_the_live_page(
+    page: Page, address: str, cfg: config.Config
+) -> None:
+    await asyncio.to_thread(insert_anomaly, cfg)
+    await page.goto(f"{address}/live")
+    await expect(page.get_by_text("shop is slow")).to_be_visible()
+    await expect(page.get_by_test_id("stDataFrame")).to_contain_text("far above")
+    await page.get_by_role("button", name="It was one").click()
+    await expect(page.get_by_text("Sent: It was one")).to_be_visible()
+    await page.get_by_role("button", name="Mute for an hour").click()
+    await expect(page.get_by_text("Sent: Mute for an hour")).to_be_visible()
+    label, mute = await commands(cfg)
+    assert (label.anomaly_id, label.verdict) == ("a1", "true")
+    assert mute.matcher == SERIES
 
 
 async def test_a_file_without_times_is_explained(page: Page, address: str) -> None:
