@@ -22,6 +22,7 @@ MAX_POINTS: Final = 3_000
 
 MIN_POINTS: Final = 50
 SIGNIFICANT: Final = 0.05
+_HIGH: Final = 0.8
 
 
 class Regular(NamedTuple):
@@ -34,7 +35,7 @@ class Regular(NamedTuple):
 
 class Autocorrelation(NamedTuple):
     """``values[k]`` at a lag of k steps; within ``bound`` it may be chance. ``period`` is the lag of the
-    highest peak outside it, None without one.
+    first high peak outside it, None without one.
     """
 
     values: Values
@@ -104,14 +105,15 @@ def autocorrelation(series: Regular) -> Autocorrelation | None:
 
 
 def _period(values: Values, bound: float) -> int | None:
-    """The highest peak after the first fall below zero: what falls slowly has no period."""
+    """The first high peak after the first fall below zero: what falls slowly has no period."""
     below = np.flatnonzero(values < 0)
     if not len(below):
         return None
     inner = values[1:-1]
     peaks = 1 + np.flatnonzero((inner > values[:-2]) & (inner >= values[2:]) & (inner > bound))
     peaks = peaks[peaks > below[0]]
-    return int(peaks[np.argmax(values[peaks])]) if len(peaks) else None
+    # A day repeats after two as well, often a little better: the first of the high ones is the period.
+    return int(peaks[values[peaks] >= _HIGH * values[peaks].max()][0]) if len(peaks) else None
 
 
 def parts(series: Regular, period: int) -> Parts | None:

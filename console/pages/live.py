@@ -21,6 +21,7 @@ _ROWS: Final = 50
 _INCIDENTS: Final = 5
 _AROUND: Final = timedelta(hours=12)
 _MAX_SAMPLES: Final = 2_000
+_VERDICTS: Final = {"true": "label_true", "false": "label_false", "expected": "label_expected"}
 _COLORS: Final = {"info": "blue", "warning": "orange", "critical": "red"}
 
 
@@ -81,13 +82,13 @@ def _one(context: Context, anomaly: Mapping[str, Any]) -> None:
     say = context.say
     st.caption(say("choose_row"))
     with st.container(horizontal=True):
-        for verdict in ("true", "false", "expected"):
+        for verdict, key in _VERDICTS.items():
             st.button(
-                say(f"label_{verdict}"),
+                say(key),
                 on_click=_label,
                 args=(context, anomaly["anomaly_id"], verdict),
                 icon=":material/label:",
-                key=f"label {verdict}",
+                key=key,
             )
         st.button(
             say("mute_hour"),
@@ -126,7 +127,7 @@ def _panel(window: Mapping[str, Any], name: str) -> plots.Panel:
 
 
 def _label(context: Context, anomaly_id: str, verdict: str) -> None:
-    _say(context, "/labels", {"anomaly_id": anomaly_id, "verdict": verdict}, context.say(f"label_{verdict}"))
+    _say(context, "/labels", {"anomaly_id": anomaly_id, "verdict": verdict}, context.say(_VERDICTS[verdict]))
 
 
 def _mute(context: Context, series: str) -> None:

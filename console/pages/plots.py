@@ -98,7 +98,8 @@ def _values(panel: Panel, models: Sequence[str], palette: Palette, say: Say) -> 
                 marker={
                     "color": palette.models[place % len(palette.models)],
                     "symbol": SYMBOLS[place % len(SYMBOLS)],
-                    "size": 7,
+                    "size": 7 + 3 * place,
+                    "line": {"width": 2 if place else 0},
                 },
             )
         )

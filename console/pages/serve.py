@@ -14,7 +14,6 @@ from stream.errors import UserError
 from stream.local.process import LocalRuntimeError, require_free_port
 
 _SCRIPT: Final = Path(__file__).with_name("app.py")
-_WATCH_PORT: Final = "the pages"
 
 
 def main(cfg: config.Config, options: Sequence[str]) -> None:
@@ -24,7 +23,7 @@ def main(cfg: config.Config, options: Sequence[str]) -> None:
     is then on no command line. Raises `UserError` when the port is taken.
     """
     try:
-        require_free_port(cfg.console.pages_port, _WATCH_PORT)
+        require_free_port(cfg.console.pages_port, "the pages")
     except LocalRuntimeError as error:
         raise UserError(f"{error} (console.pages_port)") from None
     os.execv(sys.executable, [*_command(cfg.console), "--", *options])  # noqa: S606  # our own interpreter
@@ -40,6 +39,7 @@ def _command(cfg: config.Console) -> list[str]:
         "browser.gatherUsageStats": False,
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
+        "theme.metricValueFontSize": "1.4rem",
         **dict(_theme()),
     }
     flags = [

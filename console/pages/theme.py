@@ -38,5 +38,5 @@ DARK: Final = Palette(
     band="rgba(70, 120, 180, 0.35)",
     models=("#ff7b72", "#ffa657", "#d2a8ff", "#3fb950", "#e3b341", "#ff9bce"),
 )
-SYMBOLS: Final = ("circle", "diamond", "square", "triangle-up", "x", "star")
-"""One for each model, so that nothing is told by colour alone."""
+SYMBOLS: Final = ("circle", "diamond-open", "square-open", "triangle-up-open", "x", "star-open")
+"""One for each model, so that nothing is told by colour alone and none hides another."""

@@ -19,6 +19,7 @@ import pytest
 from playwright.async_api import Locator, Page, async_playwright, expect
 
 from schemas import config
+from schemas.control import Label
 from stream.local.process import Child, answers, free_port
 from tests.console.conftest import SAMPLES, START_MS, STEP_MS, wave
 from tests.console.test_api import SPIKE
@@ -160,7 +161,7 @@ async def test_an_anomaly_is_seen_labelled_and_muted_on_the_live_page(
     await expect(page.get_by_text("Sent: It was one")).to_be_visible()
     await page.get_by_role("button", name="Mute for an hour").click()
     await expect(page.get_by_text("Sent: Mute for an hour")).to_be_visible()
-    label, mute = await commands(cfg)
+    mute, label = sorted(await commands(cfg), key=lambda each: isinstance(each, Label))
     assert (label.anomaly_id, label.verdict) == ("a1", "true")
     assert mute.matcher == SERIES
 
