@@ -17,7 +17,7 @@ from stream.local.process import start_time
 
 SERIES = 4
 ROWS = 43_272
-PROCESSES = 6
+PROCESSES = 8
 FOLDER = Path(__file__).resolve().parents[2] / ".tocsin" / "tests" / f"demo-{os.getpid()}"
 COMMAND = [sys.executable, "-m", "stream.cli", "demo", "--state-dir", str(FOLDER)]
 
