@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from stream import logs
 from stream.local import AlreadyRunningError
 from stream.local.broker import LocalKafka
 from stream.local.clickhouse import LocalClickHouse
@@ -18,6 +19,14 @@ from tests.support import ClickHouseAddress
 # A busy machine is no failure of what is tested.
 settings.register_profile("tocsin", deadline=None)
 settings.load_profile("tocsin")
+
+
+@pytest.fixture(autouse=True)
+def _logging_stays(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command that a test runs in this process sets up no logging for the tests after it."""
+    monkeypatch.setattr(logs, "configure", lambda *_: None)
+    monkeypatch.setattr(logs, "silence", lambda *_: None)
+
 
 # Fixed folders rather than temporary ones: a session that was killed leaves its broker behind, and the next
 # session that takes the folder ends it. Sessions at the same time (or workers of xdist) take the next folder.

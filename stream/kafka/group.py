@@ -40,6 +40,11 @@ class Rebalance(Protocol):
         """Take the partitions; they are paused."""
 
 
+OFFSETS_TIMEOUT_S: Final = 15.0
+"""For asking where a partition stands; aiokafka itself asks for ever. Shorter than a broker's restart makes
+partitions begin their recovery anew in the middle of it."""
+
+
 class WorkerConsumer:
     """The consumer of a worker: partitions arrive paused, and each is fetched by its own task.
 
@@ -99,7 +104,8 @@ class WorkerConsumer:
         self._client.seek(aiokafka.TopicPartition(*partition), offset)
 
     async def committed(self, partition: TopicPartition) -> int | None:
-        offset: int | None = await self._client.committed(aiokafka.TopicPartition(*partition))
+        async with asyncio.timeout(OFFSETS_TIMEOUT_S):
+            offset: int | None = await self._client.committed(aiokafka.TopicPartition(*partition))
         return offset
 
     async def commit(self, partition: TopicPartition, next_offset: int) -> None:
@@ -111,7 +117,8 @@ class WorkerConsumer:
 
     async def position(self, partition: TopicPartition) -> int:
         """The next offset to fetch; beyond it lie no messages that have been fetched."""
-        offset: int = await self._client.position(aiokafka.TopicPartition(*partition))
+        async with asyncio.timeout(OFFSETS_TIMEOUT_S):
+            offset: int = await self._client.position(aiokafka.TopicPartition(*partition))
         return offset
 
     def check(self) -> None:
@@ -123,8 +130,9 @@ class WorkerConsumer:
     async def bounds(self, partition: TopicPartition) -> tuple[int, int]:
         """The first offset that is still there, and the one that comes after the newest."""
         key = aiokafka.TopicPartition(*partition)
-        first = await self._client.beginning_offsets([key])
-        last = await self._client.end_offsets([key])
+        async with asyncio.timeout(OFFSETS_TIMEOUT_S):
+            first = await self._client.beginning_offsets([key])
+            last = await self._client.end_offsets([key])
         return first[key], last[key]
 
     def end(self, partition: TopicPartition) -> int | None:
