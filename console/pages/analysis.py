@@ -105,15 +105,21 @@ def autocorrelation(series: Regular) -> Autocorrelation | None:
 
 
 def _period(values: Values, bound: float) -> int | None:
-    """The first high peak after the first fall below zero: what falls slowly has no period."""
+    """The top of the first high hump after the first fall below zero: what falls slowly has no period.
+
+    A day repeats after two as well, often a little better, so it is the first of the high ones; noise makes
+    many small peaks on one hump, so it is the top of it.
+    """
     below = np.flatnonzero(values < 0)
     if not len(below):
         return None
-    inner = values[1:-1]
-    peaks = 1 + np.flatnonzero((inner > values[:-2]) & (inner >= values[2:]) & (inner > bound))
-    peaks = peaks[peaks > below[0]]
-    # A day repeats after two as well, often a little better: the first of the high ones is the period.
-    return int(peaks[values[peaks] >= _HIGH * values[peaks].max()][0]) if len(peaks) else None
+    after = values[below[0] :]
+    top = after.max()
+    if top <= bound:
+        return None
+    edges = np.flatnonzero(np.diff(np.concatenate(([False], after > top / 2, [False]))))
+    humps = [begin + int(np.argmax(after[begin:end])) for begin, end in edges.reshape(-1, 2).tolist()]
+    return int(below[0]) + next(at for at in humps if after[at] >= _HIGH * top)
 
 
 def parts(series: Regular, period: int) -> Parts | None:

@@ -93,6 +93,22 @@ def test_the_day_is_found_as_the_period_and_explains_the_series() -> None:
     assert parts.strength > 0.95
 
 
+def test_the_period_of_two_days_by_the_minute_is_the_top_of_the_hump_and_no_peak_of_the_noise_before_it() -> (
+    None
+):
+    at = np.arange(3_000)
+    for seed in range(10):
+        values = np.sin(at / 1440 * 2 * np.pi) + 0.1 * np.random.default_rng(seed).normal(size=len(at))
+        frame = Frame(at * MINUTE_MS, {"daily": values})
+        series = analysis.regular(frame, "daily")
+        assert series is not None
+        found = analysis.autocorrelation(series)
+        assert found is not None
+        assert found.period is not None
+        # The estimate of so short a series leans to shorter lags, by half an hour.
+        assert found.period * series.step_ms == pytest.approx(86_400_000, rel=0.04)
+
+
 def test_noise_is_stationary_and_a_walk_is_not() -> None:
     verdicts = {}
     for name in ("noise", "walk"):
