@@ -16,6 +16,7 @@ from console.pages.context import Context, empty
 from console.pages.found import Found
 from stream.history import series_id
 
+_SAID: Final = "said"  # what became of the last command
 _EVERY_S: Final = 3.0
 _ROWS: Final = 50
 _INCIDENTS: Final = 5
@@ -97,6 +98,10 @@ def _one(context: Context, anomaly: Mapping[str, Any]) -> None:
             icon=":material/notifications_off:",
             key="mute",
         )
+    # What stays until the next command: a toast would be gone with a rerun that comes in between.
+    if _SAID in st.session_state:
+        sent, text = st.session_state[_SAID]
+        (st.success if sent else st.error)(text)
     with context.errors_shown():
         _plot(context, anomaly)
     with st.expander(say("preview"), icon=":material/preview:", key="preview", on_change="rerun") as preview:
@@ -138,6 +143,6 @@ def _mute(context: Context, series: str) -> None:
 def _say(context: Context, path: str, body: Mapping[str, Any], what: str) -> None:
     try:
         context.api.post(path, body)
-        st.toast(context.say("sent", what=what), icon=":material/check:")
+        st.session_state[_SAID] = (True, context.say("sent", what=what))
     except ApiError as error:
-        st.toast(context.say("refused", error=error), icon=":material/error:")
+        st.session_state[_SAID] = (False, context.say("refused", error=error))
