@@ -167,10 +167,10 @@ class Engine:
         self._silence.reserve(len(self.series))
         for slot in step.evicted.tolist():
             self.adopted.pop(slot, None)
-        with_days_off = self.policies.assign(self.series, step.evicted)
-        self._panel.assign(self.series, step.evicted)
+        with_days_off = self.policies.assign(self.series, step.new)
+        self._panel.assign(self.series, step.new)
         self._panel.give_days_off(with_days_off, len(self.series))
-        self._mutes.assign(self.series, step.evicted)
+        self._mutes.assign(self.series, step.new)
 
     def _run(
         self,
@@ -336,8 +336,9 @@ class Engine:
         for name, each in engine._parts().items():
             each.load(part(name, state))
         engine._mutes.load(part("mutes", state), engine.series)
-        engine.policies.assign(engine.series, np.zeros(0, np.int64))
-        engine._panel.assign(engine.series, np.zeros(0, np.int64))
+        known = np.arange(len(engine.series))
+        engine.policies.assign(engine.series, known)
+        engine._panel.assign(engine.series, known)
         return engine
 
 

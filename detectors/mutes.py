@@ -55,7 +55,6 @@ class Mutes:
     def __init__(self) -> None:
         self._mutes: dict[str, _Known] = {}
         self._unlearned: NDArray[np.bool_] = np.zeros(0, np.bool_)  # of slots: some mute forbids to learn
-        self._looked = 0  # slots that have been looked at
 
     def put(self, mute: Muted, table: SeriesTable) -> None:
         """Add a mute or replace the one with its id; ``ValueError`` tells what is wrong with its matcher.
@@ -78,13 +77,12 @@ class Mutes:
         if self._mutes.pop(mute_id, None) is not None:
             self._look_again(table)
 
-    def assign(self, table: SeriesTable, replaced: I64) -> None:
-        """Look at series that have come since the last call."""
+    def assign(self, table: SeriesTable, new: I64) -> None:
+        """Look at series that have come."""
         silent = [known.matcher for known in self._mutes.values() if not known.mute.learn]
-        new = np.union1d(np.arange(self._looked, len(table)), replaced) if silent else replaced[:0]
-        self._looked = len(table)
         self._unlearned = grown(self._unlearned, len(table))
-        for slot in new.tolist():
+        self._unlearned[new] = False
+        for slot in new.tolist() if silent else ():
             series = Series.of(table.text(slot))
             self._unlearned[slot] = any(matcher.matches(series) for matcher in silent)
 
@@ -132,9 +130,7 @@ class Mutes:
         return int(max(self._mutes[mute_id].ends, default=0))
 
     def _look_again(self, table: SeriesTable) -> None:
-        self._looked = 0
-        self._unlearned[:] = False
-        self.assign(table, np.zeros(0, np.int64))
+        self.assign(table, np.arange(len(table)))
 
     def snapshot(self) -> State:
         known = [each.mute for each in self._mutes.values()]

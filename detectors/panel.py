@@ -49,9 +49,9 @@ class Panel:
         if self._off is not None:
             self._off.evict(slots)
 
-    def assign(self, table: SeriesTable, replaced: I64) -> None:
-        """Find out which detectors judge the series that have come since the last call."""
-        self._selectors.assign(table, replaced)
+    def assign(self, table: SeriesTable, new: I64) -> None:
+        """Find out which detectors judge the series that have come."""
+        self._selectors.assign(table, new)
 
     def give_days_off(self, slots: I64, slot_count: int) -> None:
         """These new series have days off."""

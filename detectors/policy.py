@@ -56,7 +56,6 @@ class Policies:
         self.listed = engine.policies
         self._matchers = [Matcher.parse(each.match) for each in self.listed]
         self._of: NDArray[np.uint16] = np.zeros(0, np.uint16)
-        self._assigned = 0
         rows = [config.Policy(match="*"), *self.listed]
         self._calendars = [Calendar.of(each) for each in rows]
         self._has_clock = np.array([each.timezone != "UTC" for each in rows])
@@ -84,12 +83,10 @@ class Policies:
         """Which policy a series gets, counted from 1; 0 where none matches."""
         return next((i for i, each in enumerate(self._matchers, 1) if each.matches(series)), 0)
 
-    def assign(self, table: SeriesTable, replaced: I64) -> I64:
-        """Look at series that have come since the last call; returns the slots of those with days off."""
+    def assign(self, table: SeriesTable, new: I64) -> I64:
+        """Look at series that have come; returns the slots of those with days off."""
         if not self.listed:
-            return replaced[:0]
-        new = np.union1d(np.arange(self._assigned, len(table)), replaced)
-        self._assigned = len(table)
+            return new[:0]
         self._of = grown(self._of, len(table))
         for slot in new.tolist():
             self._of[slot] = self.number(Series.of(table.text(slot)))

@@ -29,17 +29,15 @@ class Selectors:
         self._judges: Bools = np.zeros((0, len(self._weights)), np.bool_)
         self._ratios: F32 = np.zeros((0, len(self._weights)), np.float32)
         self._of: NDArray[np.uint16] = np.zeros(0, np.uint16)
-        self._assigned = 0
 
-    def assign(self, table: SeriesTable, replaced: I64) -> None:
-        """Look at series that have come since the last call."""
+    def assign(self, table: SeriesTable, new: I64) -> None:
+        """Look at series that have come."""
         if self._everywhere:
             return
         self._of = grown(self._of, len(table))
-        for slot in np.union1d(np.arange(self._assigned, len(table)), replaced).tolist():
+        for slot in new.tolist():
             series = Series.of(table.text(slot))
             self._of[slot] = self._number(tuple(each.matches(series) for each in self._matchers))
-        self._assigned = len(table)
 
     def _number(self, judges: tuple[bool, ...]) -> int:
         if judges not in self._numbers:

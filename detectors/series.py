@@ -27,6 +27,7 @@ class Step(NamedTuple):
     start: int
     stop: int
     slots: I64  # of the samples, length stop - start
+    new: I64  # slots of the series that came with these samples, in order of first sample
     evicted: I64
     evicted_at: I64  # before which sample of the step each of them was forgotten, in order
     evicted_texts: tuple[str, ...]
@@ -37,11 +38,15 @@ class Step(NamedTuple):
         return dict(zip(self.evicted.tolist(), self.evicted_texts, strict=True))
 
     @classmethod
-    def of(cls, start: int, stop: int, slots: I64, evicted: Sequence[tuple[int, int, str]]) -> Step:
+    def of(
+        cls, start: int, stop: int, slots: I64, new: Sequence[int], evicted: Sequence[tuple[int, int, str]]
+    ) -> Step:
         """``evicted``: position in the step, slot and text, in order."""
         at = np.array([position for position, _, _ in evicted], np.int64)
         gone = np.array([slot for _, slot, _ in evicted], np.int64)
-        return cls(start, stop, slots, gone, at, tuple(text for _, _, text in evicted))
+        return cls(
+            start, stop, slots, np.array(new, np.int64), gone, at, tuple(text for _, _, text in evicted)
+        )
 
 
 class SeriesTable:
@@ -69,6 +74,7 @@ class SeriesTable:
         self._metric_of: NDArray[np.int32] = np.zeros(0, np.int32)
         self._last_seen: I64 = np.zeros(0, np.int64)
         self._clock = 0  # samples before the batch at hand
+        self._new: list[int] = []  # slots named since the last step
         self._generation = 0
         self._cache: dict[int, tuple[tuple[str, ...], int, I64]] = {}
         self.evictions = 0
@@ -113,7 +119,7 @@ class SeriesTable:
             slots = slots_of[series_index]
         self._see(slots, 0)
         self._clock += len(slots)
-        yield Step.of(0, len(slots), slots, [])
+        yield Step.of(0, len(slots), slots, self._named(), [])
 
     def _crowded_steps(
         self, series: Sequence[str], series_index: I64, slots_of: I64, slots: I64
@@ -132,7 +138,7 @@ class SeriesTable:
                 seen = at
                 slot = self._least_recent(series[entry])
                 if self._last_seen[slot] >= self._clock + start:
-                    yield Step.of(start, at, slots[start:at].copy(), evicted)
+                    yield Step.of(start, at, slots[start:at].copy(), self._named(), evicted)
                     start, evicted = at, []
                 evicted.append((at - start, slot, self._texts[slot]))
                 self._replace(slot, series[entry])
@@ -142,7 +148,7 @@ class SeriesTable:
             slots[at:][series_index[at:] == entry] = slot
         self._see(slots[seen:], seen)
         self._clock += len(slots)
-        yield Step.of(start, len(slots), slots[start:], evicted)
+        yield Step.of(start, len(slots), slots[start:], self._named(), evicted)
 
     def _resolve(self, series: Sequence[str]) -> I64:
         """Slots of a dictionary, -1 for names without one; kept by the identity of a tuple."""
@@ -205,7 +211,12 @@ class SeriesTable:
         self._slot_of[text] = slot
         self._metric_of[slot] = metric
         self._metric_sizes[metric] += 1
+        self._new.append(slot)
         self._encode(slot, text)
+
+    def _named(self) -> list[int]:
+        named, self._new = self._new, []
+        return named
 
     def _encode(self, slot: int, text: str) -> None:
         start = len(self._encoded)
