@@ -20,8 +20,8 @@ from detectors.evaluation.episodes import (
 )
 from detectors.evaluation.segments import DAY_MS
 from schemas import config
-from stream.backtest import replay
-from stream.labelled import Labelled
+from stream.files.backtest import replay
+from stream.files.labelled import Labelled
 
 PROFILES: Final = (ev.STANDARD, ev.LOW_FP, ev.LOW_FN)
 CLEAN_MARGIN: Final = 100  # rows around a label that are not clean, or the label's own length if that is more

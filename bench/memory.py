@@ -11,7 +11,7 @@ import numpy as np
 
 from detectors.protocol import Samples
 from schemas import config
-from stream.pipeline import Pipeline
+from stream.worker.pipeline import Pipeline
 
 SERIES: Final = 50_000
 ROUNDS: Final = 170  # beyond warm-up, the length of the window and the 150 samples that lay out bins

@@ -21,7 +21,7 @@ import numpy as np
 
 from detectors import registry
 from detectors.batch import BatchDetector, History, is_batch, on_grid, pack, unpack
-from stream.frames import from_csv
+from stream.refresh.frames import from_csv
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 TELEMETRY: Final = ROOT / "examples" / "redlab" / "telemetry.csv.gz"

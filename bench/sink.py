@@ -32,11 +32,11 @@ from rich.table import Table
 from detectors.protocol import Scored
 from schemas import config
 from stream import kafka, topics
-from stream.clickhouse import Client
 from stream.local.broker import LocalKafka
 from stream.local.clickhouse import LocalClickHouse
 from stream.local.process import free_port
 from stream.output import encode_scores
+from stream.store.clickhouse import Client
 
 SERIES: Final = 1000
 MINUTES_PER_MESSAGE: Final = 10

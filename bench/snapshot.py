@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 from detectors.buffer import Buffer
 from detectors.protocol import Samples
 from schemas import config
-from stream.pipeline import Pipeline
-from stream.snapshot_file import Header, Snapshot
-from stream.snapshots import SnapshotStore
+from stream.worker.pipeline import Pipeline
+from stream.worker.snapshot_file import Header, Snapshot
+from stream.worker.snapshots import SnapshotStore
 
 ROUNDS: Final = 20
 """Samples of each series: every page of its state has been written."""

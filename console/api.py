@@ -18,7 +18,7 @@ from console.guard import Guard
 from console.models import ProblemDetails
 from console.state import State
 from schemas import config
-from stream.clickhouse import ClickHouse
+from stream.store.clickhouse import ClickHouse
 
 TITLE: Final = "Tocsin"
 _ABOUT: Final = (

@@ -12,7 +12,7 @@ from typing import Any, Final, NamedTuple
 
 from console.problems import ProblemError
 from schemas.matcher import METRIC, Matcher, Term
-from stream.clickhouse import Client
+from stream.store.clickhouse import Client
 
 MAX_SAMPLES: Final = 50_000
 """Of one window in one answer; more are thinned out to the largest and smallest of each stretch."""

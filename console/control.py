@@ -27,9 +27,10 @@ from console.problems import ProblemError
 from console.state import Shared
 from schemas import control
 from schemas.artifact import Manifest
-from stream import artifacts, commanding, verdicts
-from stream.clickhouse import Client
-from stream.commanding import Standing
+from stream.control import commanding, verdicts
+from stream.control.commanding import Standing
+from stream.refresh import artifacts
+from stream.store.clickhouse import Client
 
 router = APIRouter(tags=["control"])
 Id = Annotated[str, Path(min_length=1, max_length=200)]

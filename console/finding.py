@@ -21,8 +21,8 @@ from console.models import Failed, FindRequest, IntervalsFound, ModelProgress, M
 from console.models import Job as JobView
 from console.problems import ProblemError
 from console.state import Shared, State
-from stream import finding
-from stream.frames import Frame, from_arrow, from_csv
+from stream.refresh import finding
+from stream.refresh.frames import Frame, from_arrow, from_csv
 
 router = APIRouter(tags=["find"])
 Format = Annotated[Literal["json", "csv"], Query(description="csv gives each model's table as text.")]

@@ -11,9 +11,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from stream.clickhouse import RefusedError, UnavailableError
 from stream.errors import UserError
 from stream.kafka import KafkaError
+from stream.store.clickhouse import RefusedError, UnavailableError
 
 MEDIA_TYPE: Final = "application/problem+json"
 

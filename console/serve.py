@@ -9,7 +9,7 @@ import uvicorn
 
 from console.api import create_app
 from schemas import config
-from stream.asking import Asker
+from stream.refresh.asking import Asker
 from stream.running import until_signal
 
 

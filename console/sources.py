@@ -14,9 +14,10 @@ import pyarrow as pa
 from console.models import FindRequest
 from console.problems import ProblemError
 from schemas import config
-from stream import addresses, history
-from stream.clickhouse import Client, RefusedError, UnavailableError
-from stream.frames import Frame
+from stream import addresses
+from stream.refresh.frames import Frame
+from stream.store import history
+from stream.store.clickhouse import Client, RefusedError, UnavailableError
 
 MAX_SERIES: Final = 32
 """Of one question: all metrics of a service, not all of a cluster."""

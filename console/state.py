@@ -9,7 +9,7 @@ from fastapi import Depends, Request
 
 from console.find import Jobs
 from schemas import config
-from stream.clickhouse import ClickHouse
+from stream.store.clickhouse import ClickHouse
 
 
 @dataclass(frozen=True)

@@ -105,7 +105,7 @@ def demo(
 @app.command()
 def worker(config: ConfigOption = None, overrides: SetOption = None) -> None:
     """Score telemetry: a member of the consumer group, until SIGTERM or Ctrl-C."""
-    _run("worker", _load(config, overrides))
+    _run("worker", "stream.worker.worker", _load(config, overrides))
 
 
 @app.command()
@@ -114,32 +114,32 @@ def sink(config: ConfigOption = None, overrides: SetOption = None) -> None:
     cfg = _load(config, overrides)
     if not cfg.clickhouse.enabled:
         raise UserError("clickhouse.enabled is false, so there is nothing for a sink to do")
-    _run("sink", cfg)
+    _run("sink", "stream.store.sink", cfg)
 
 
 @app.command()
 def notify(config: ConfigOption = None, overrides: SetOption = None) -> None:
     """Relay anomalies to webhooks and Alertmanager (`notify.targets`), until SIGTERM or Ctrl-C."""
-    _run("notify", _load(config, overrides))
+    _run("notify", "stream.incidents.notify", _load(config, overrides))
 
 
 @app.command()
 def coordinator(config: ConfigOption = None, overrides: SetOption = None) -> None:
     """Ask for new models when they are due, until SIGTERM or Ctrl-C."""
-    _run("coordinator", _load(config, overrides))
+    _run("coordinator", "stream.refresh.coordinator", _load(config, overrides))
 
 
 @app.command()
 def trainer(config: ConfigOption = None, overrides: SetOption = None) -> None:
     """Fit models on request: a member of the consumer group, until SIGTERM or Ctrl-C."""
-    _run("trainer", _load(config, overrides))
+    _run("trainer", "stream.refresh.trainer", _load(config, overrides))
 
 
 @app.command()
 def console(config: ConfigOption = None, overrides: SetOption = None) -> None:
     """Serve the HTTP API (see /docs on its port), until SIGTERM or Ctrl-C."""
     # By name: the console is built on this package, which must not depend on it.
-    _run("console", _load(config, overrides), "console.serve")
+    _run("console", "console.serve", _load(config, overrides))
 
 
 @app.command()
@@ -219,7 +219,7 @@ def produce(
     """Send files to a telemetry topic; a series always lands in the same partition."""
     cfg = _load_quiet(config, overrides)
     from stream.commands import produce as command
-    from stream.sources import Columns
+    from stream.files.sources import Columns
 
     columns = Columns(timestamp_column, value_column or (), metric, series_column, label_column or ())
     command.run(
@@ -320,15 +320,15 @@ def _passed_on(config: Path | None, overrides: list[str] | None) -> list[str]:
     return options
 
 
-def _run(name: str, cfg: Any, module: str = "") -> None:
-    """Run a process of that name until a signal; without a broker, a sentence instead of a traceback."""
+def _run(name: str, module: str, cfg: Any) -> None:
+    """Run the process of a module until a signal; without a broker, a sentence instead of a traceback."""
     from importlib import import_module
 
     from stream import logs
+    from stream.files.produce import no_broker
     from stream.kafka import KafkaConnectionError
-    from stream.produce import no_broker
 
-    command = import_module(module or f"stream.{name}")
+    command = import_module(module)
     logs.configure(cfg.log, name)
     try:
         command.main(cfg)

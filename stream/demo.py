@@ -21,11 +21,11 @@ from stream import config as loader
 from stream import demo_report as report
 from stream import observe, tail
 from stream.errors import UserError
+from stream.files.produce import CHUNK, Sent, produce
+from stream.files.sources import Chunk, Columns, Lines, read
+from stream.files.tables import Meter
 from stream.local import monitoring
 from stream.local.process import LOOPBACK, LocalRuntimeError, free_port, require_free_port
-from stream.produce import CHUNK, Sent, produce
-from stream.sources import Chunk, Columns, Lines, read
-from stream.tables import Meter
 from stream.up import Stack, clear
 
 TELEMETRY: Final = Path(__file__).resolve().parents[1] / "examples" / "redlab" / "telemetry.csv.gz"

@@ -14,7 +14,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from stream import artifacts, observe
+from stream import observe
+from stream.refresh import artifacts
 
 if TYPE_CHECKING:
     from stream.demo import Result

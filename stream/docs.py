@@ -20,7 +20,7 @@ from schemas.incident import Incident
 from schemas.sample import Point
 from stream import asyncapi
 from stream.config import SECRETS
-from stream.config_values import allowed
+from stream.config.values import allowed
 
 ROOT: Final = Path(__file__).resolve().parents[1]
 

@@ -17,8 +17,8 @@ from schemas import config
 from schemas.event import AnomalyEvent, Direction, Severity
 from stream import kafka
 from stream.errors import UserError
+from stream.files.produce import no_broker
 from stream.kafka import TopicPartition
-from stream.produce import no_broker
 
 _WAIT_MS: Final = 300
 """Of one fetch; the time it takes to notice that there is no more, or that we are to stop."""

@@ -14,8 +14,8 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from stream import history
-from stream.clickhouse import Client
+from stream.store import history
+from stream.store.clickhouse import Client
 
 START_TIMEOUT_S = 90.0
 

@@ -13,7 +13,7 @@ from statsmodels.tools.sm_exceptions import InterpolationWarning
 from statsmodels.tsa.seasonal import seasonal_decompose
 from statsmodels.tsa.stattools import acf, adfuller, kpss
 
-from stream.frames import Frame
+from stream.refresh.frames import Frame
 
 Values = NDArray[np.float64]
 

@@ -16,7 +16,7 @@ from console.pages import upload
 from console.pages.client import Api
 from console.pages.context import Context, empty
 from stream.errors import UserError
-from stream.frames import Frame
+from stream.refresh.frames import Frame
 
 MAX_METRICS: Final = 8
 """Drawn on one page: more cannot be told apart."""

@@ -14,7 +14,7 @@ from console.pages import plots
 from console.pages.client import ApiError
 from console.pages.context import Context, empty
 from console.pages.found import Found
-from stream.history import series_id
+from stream.store.history import series_id
 
 _SAID: Final = "said"  # what became of the last command
 _EVERY_S: Final = 3.0

@@ -10,8 +10,8 @@ import numpy as np
 import pandas as pd
 
 from stream.errors import UserError
-from stream.frames import Frame, from_csv
-from stream.tables import TIMESTAMP_NAMES, Table
+from stream.files.tables import TIMESTAMP_NAMES, Table
+from stream.refresh.frames import Frame, from_csv
 
 
 def columns(content: bytes, name: str) -> tuple[list[str], str | None]:

@@ -33,7 +33,7 @@ def list_(config: Config = None, overrides: Sets = None) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    from stream import artifacts
+    from stream.refresh import artifacts
 
     shown = _ask(config, overrides, artifacts.on_topic)
     table = Table(box=None, pad_edge=False)
@@ -61,8 +61,8 @@ def show(artifact_id: str, config: Config = None, overrides: Sets = None) -> Non
     """Print the manifest of a model on the topic, with its shadow report, as JSON."""
     import msgspec
 
-    from stream import artifacts
     from stream.errors import UserError
+    from stream.refresh import artifacts
 
     for each in _ask(config, overrides, artifacts.on_topic):
         if each.manifest.artifact_id == artifact_id:
@@ -75,7 +75,7 @@ def show(artifact_id: str, config: Config = None, overrides: Sets = None) -> Non
 @app.command()
 def adopt(artifact_id: str, config: Config = None, overrides: Sets = None) -> None:
     """Put a model into use: workers take it over with their next batch."""
-    from stream import artifacts
+    from stream.refresh import artifacts
 
     manifest = _ask(config, overrides, lambda cfg: artifacts.adopt(cfg, artifact_id))
     typer.echo(f"{manifest.artifact_id} serves {manifest.series} ({manifest.detector})")
@@ -84,7 +84,7 @@ def adopt(artifact_id: str, config: Config = None, overrides: Sets = None) -> No
 @app.command()
 def rollback(detector: str, series: str, config: Config = None, overrides: Sets = None) -> None:
     """Put the model into use that was fitted before the serving one."""
-    from stream import artifacts
+    from stream.refresh import artifacts
 
     manifest = _ask(config, overrides, lambda cfg: artifacts.rollback(cfg, detector, series))
     typer.echo(f"{manifest.artifact_id} serves {manifest.series} ({manifest.detector})")
@@ -92,8 +92,8 @@ def rollback(detector: str, series: str, config: Config = None, overrides: Sets 
 
 def _ask(path: Path | None, overrides: list[str] | None, asking: Any) -> Any:
     from stream import config, logs
+    from stream.files.produce import no_broker
     from stream.kafka import KafkaError
-    from stream.produce import no_broker
 
     cfg = config.load(path, overrides or []).config
     logs.silence(cfg.log)

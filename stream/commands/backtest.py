@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from schemas.config import Config
-    from stream.backtest import Configuration, Measures, Replayed
-    from stream.labelled import Labelled, Windows
-    from stream.sources import Columns
+    from stream.files.backtest import Configuration, Measures, Replayed
+    from stream.files.labelled import Labelled, Windows
+    from stream.files.sources import Columns
 
 Paths = Annotated[
     list[str] | None,
@@ -95,7 +95,7 @@ def backtest(
     With labels: precision, recall and F1 of alerts against labelled segments, false alarms, delay. Without:
     how many alerts, and how far the configurations agree.
     """
-    from stream.sources import Columns
+    from stream.files.sources import Columns
 
     compared = _configurations(configs or [], overrides or [], variants or [])
     columns = Columns(timestamp_column, value_column or (), None, series_column)
@@ -108,7 +108,7 @@ def _configurations(
     paths: Sequence[Path], overrides: Sequence[str], variants: Sequence[str]
 ) -> list[Configuration]:
     from stream import config
-    from stream.backtest import Configuration
+    from stream.files.backtest import Configuration
 
     first = paths[0] if paths else None
     made = []
@@ -143,7 +143,7 @@ def _read(
     labels: Path | None,
     stored: tuple[str | None, str | None, str | None],
 ) -> list[Labelled]:
-    from stream.labelled import Windows, read_files
+    from stream.files.labelled import Windows, read_files
 
     if bool(files) == (stored[0] is not None):
         raise UserError("name files to replay, or series in ClickHouse with --series, --from and --to")
@@ -156,9 +156,9 @@ def _read(
 def _read_stored(
     cfg: Config, series: str | None, start: str | None, end: str | None, windows: Windows | None
 ) -> list[Labelled]:
-    from stream.clickhouse import Client, UnavailableError
-    from stream.labelled import read_range
-    from stream.tables import parse_time
+    from stream.files.labelled import read_range
+    from stream.files.tables import parse_time
+    from stream.store.clickhouse import Client, UnavailableError
 
     if series is None or start is None or end is None:
         raise UserError("--series needs --from and --to, such as --from 2024-04-15 --to 2024-05-16")
@@ -182,7 +182,7 @@ def _replay(compared: Sequence[Configuration], found: Sequence[Labelled]) -> lis
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    from stream.backtest import replay
+    from stream.files.backtest import replay
 
     samples = sum(len(each.ts_ms) for each in found)
     bar = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -207,7 +207,7 @@ def _show(
 ) -> None:
     from rich.console import Console
 
-    from stream.backtest import agreements, measure
+    from stream.files.backtest import agreements, measure
 
     measures = [measure(each.name, run) for each, run in zip(compared, runs, strict=True)]
     agreed = agreements(runs)
@@ -217,7 +217,7 @@ def _show(
         _print(Console(highlight=False), measures, agreed)
     if report is None:
         return
-    from stream.report_html import Report, render
+    from stream.files.report_html import Report, render
 
     try:
         report.write_text(render(Report(measures, agreed, runs)), encoding="utf-8")
@@ -241,7 +241,7 @@ def _print(console: Console, measures: Sequence[Measures], agreed: Sequence[Sequ
     from rich import box
     from rich.table import Table
 
-    from stream.backtest import COLUMNS, told
+    from stream.files.backtest import COLUMNS, told
 
     first = measures[0]
     labels = f"{first.labelled_series} labelled" if first.labelled_series else "no labels"

@@ -9,7 +9,7 @@ import typer
 
 from schemas.config import Config
 from stream import config as loader
-from stream.config_values import Problem
+from stream.config.values import Problem
 
 
 def run(path: Path | None, overrides: list[str], *, show: bool) -> None:
@@ -39,8 +39,8 @@ def _detectors(cfg: Config) -> list[Problem]:
 
 
 def _formats(cfg: Config) -> list[Problem]:
-    from stream.admission import Admission
     from stream.formats import protocol
+    from stream.worker.admission import Admission
 
     problems = []
     for i, source in enumerate(cfg.inputs):

@@ -56,7 +56,7 @@ def mute(
     import secrets
 
     from schemas.control import Mute
-    from stream.commanding import now_ms, someone
+    from stream.control.commanding import now_ms, someone
 
     cfg = _load(config, overrides)
     _zone(timezone)
@@ -96,7 +96,7 @@ def mutes(
     """Show the mutes that hold or will."""
     import msgspec
 
-    from stream.commanding import now_ms, standing
+    from stream.control.commanding import now_ms, standing
 
     found = _run(_load(config, overrides), standing)
     now = now_ms()
@@ -122,7 +122,7 @@ def unmute(
 ) -> None:
     """Lift a mute now, with all its repetitions."""
     from schemas.control import Unmute
-    from stream.commanding import now_ms, someone, standing
+    from stream.control.commanding import now_ms, someone, standing
 
     cfg = _load(config, overrides)
     known = [each.mute.mute_id for each in _run(cfg, standing) if each.lifted_ms is None]
@@ -149,8 +149,8 @@ def label(
     yes: Yes = False,
 ) -> None:
     """Say what an anomaly was. What the verdict proposes, and would have done to the past month, is shown."""
-    from stream import verdicts
-    from stream.commanding import now_ms, someone
+    from stream.control import verdicts
+    from stream.control.commanding import now_ms, someone
 
     cfg = _load(config, overrides)
     found, preview = _previewed(cfg, anomaly_id, verdict)
@@ -165,8 +165,8 @@ def label(
 def _previewed(cfg: schema.Config, anomaly_id: str, verdict: Any) -> Any:
     import contextlib
 
-    from stream import verdicts
-    from stream.clickhouse import Client, UnavailableError
+    from stream.control import verdicts
+    from stream.store.clickhouse import Client, UnavailableError
 
     if not cfg.clickhouse.enabled:
         raise UserError("the anomaly is looked up in ClickHouse, and clickhouse.enabled is false")
@@ -179,8 +179,8 @@ def _previewed(cfg: schema.Config, anomaly_id: str, verdict: Any) -> Any:
 
 
 def _from_calendar(path: Path, matcher: str, timezone: str, *, learn: bool, by: str) -> list[Mute]:
-    from stream import ical
-    from stream.commanding import now_ms
+    from stream.control import ical
+    from stream.control.commanding import now_ms
 
     try:
         text = path.read_bytes()
@@ -208,7 +208,7 @@ def _until(start_ms: int, until: str, for_: str, timezone: str) -> int | None:
 
 
 def _time(text: str, timezone: str) -> int:
-    from stream.tables import parse_time
+    from stream.files.tables import parse_time
 
     zone = _zone(timezone)
     try:
@@ -242,7 +242,7 @@ def _when(mute_: Mute) -> str:
 
 
 def _send(cfg: schema.Config, commands: list[Any]) -> None:
-    from stream.commanding import send
+    from stream.control.commanding import send
 
     made: list[Command] = commands
     try:
@@ -252,8 +252,8 @@ def _send(cfg: schema.Config, commands: list[Any]) -> None:
 
 
 def _run(cfg: schema.Config, work: Any) -> Any:
+    from stream.files.produce import no_broker
     from stream.kafka import KafkaError
-    from stream.produce import no_broker
 
     coroutine: Coroutine[Any, Any, Any] = work(cfg)
     try:

@@ -110,8 +110,8 @@ def _load(path: Path | None, overrides: list[str] | None) -> schema.Config:
 
 
 def _ask(cfg: schema.Config, asking: Awaitable[T]) -> T:
+    from stream.files.produce import no_broker
     from stream.kafka import KafkaError
-    from stream.produce import no_broker
 
     async def run() -> T:
         return await asking

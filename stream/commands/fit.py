@@ -57,8 +57,8 @@ def fit(
 ) -> None:
     """Fit a model on a column of a CSV file; `tocsin score --model` scores with it."""
     from stream import config as loader
-    from stream import offline
-    from stream.score import Choice, read
+    from stream.files.score import Choice, read
+    from stream.refresh import offline
 
     cfg = offline.alone(loader.load(config, overrides or []).config, detector, params or [])
     learner = offline.learner(cfg)

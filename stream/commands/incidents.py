@@ -53,7 +53,7 @@ def incidents(
 
 def stored(cfg: schema.ClickHouse, last: int, *, only_open: bool = False) -> list[dict[str, Any]]:
     """The newest revision of the newest incidents, newest first, without those that others took over."""
-    from stream.clickhouse import Client, UnavailableError
+    from stream.store.clickhouse import Client, UnavailableError
 
     if not cfg.enabled:
         raise UserError("incidents are read from ClickHouse, and clickhouse.enabled is false")

@@ -1,4 +1,4 @@
-"""What `tocsin produce` does around `stream.produce`: reads options, shows progress, sums up."""
+"""What `tocsin produce` does around `stream.files.produce`: reads options, shows progress, sums up."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from schemas import config
 from stream.errors import UserError
-from stream.produce import Encoding, Sent, chunk_size, produce
-from stream.sources import Chunk, Columns, Kind, kind_of, read
-from stream.tables import STDIN, Meter
+from stream.files.produce import Encoding, Sent, chunk_size, produce
+from stream.files.sources import Chunk, Columns, Kind, kind_of, read
+from stream.files.tables import STDIN, Meter
 
 
 def run(

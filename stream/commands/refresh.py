@@ -11,11 +11,12 @@ import typer
 
 from schemas import config
 from schemas.request import Refit, Trigger
-from stream import artifacts, kafka, topics
+from stream import kafka, topics
 from stream.errors import UserError
+from stream.files.produce import no_broker
 from stream.kafka import KafkaError
-from stream.produce import no_broker
-from stream.timetable import Timetable
+from stream.refresh import artifacts
+from stream.refresh.timetable import Timetable
 
 
 def run(cfg: config.Config, series: str, detector: str) -> None:

@@ -15,7 +15,7 @@ from stream.errors import UserError
 
 if TYPE_CHECKING:
     from schemas.config import Config
-    from stream.score import Model, Row
+    from stream.files.score import Model, Row
 
 
 def score(
@@ -58,7 +58,7 @@ def score(
     A detector that is fitted needs --model or --train-until.
     """
     from stream import config as loader
-    from stream.score import Choice, score_file
+    from stream.files.score import Choice, score_file
 
     cfg = loader.load(config, overrides or []).config
     chosen = None
@@ -74,8 +74,8 @@ def _with_detector(
     cfg: Config, name: str, params: list[str], file: Path | None, until: str | None
 ) -> tuple[Config, Model | None]:
     """The configuration with one detector, and its model where it needs one."""
-    from stream import offline
-    from stream.score import Model
+    from stream.files.score import Model
+    from stream.refresh import offline
 
     cfg = offline.alone(cfg, name, params)
     if not offline.is_fitted(cfg) and file is None and until is None:
@@ -92,7 +92,7 @@ def _write(
     rows: Iterator[tuple[tuple[str, str], Row]], title: str, output: Path | None, plot: Path | None
 ) -> None:
     """The summary goes to standard error, for the rows may be piped on."""
-    from stream.score import write, write_file
+    from stream.files.score import write, write_file
 
     kept: list[Row] = []
     if plot is not None:
@@ -105,7 +105,7 @@ def _write(
             raise
         raise UserError(f"{output}: {error.strerror}") from None
     if plot is not None:
-        from stream.plot import draw
+        from stream.files.plot import draw
 
         draw(kept, title, plot)
     if output is not None or plot is not None:

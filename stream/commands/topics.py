@@ -10,8 +10,8 @@ import typer
 
 from schemas import config
 from stream import topics
+from stream.files.produce import no_broker
 from stream.kafka import KafkaError
-from stream.produce import no_broker
 
 T = TypeVar("T")
 

@@ -8,12 +8,12 @@ from typing import Any, Self
 
 from numpy.typing import NDArray
 
-from stream.admission import Admission
 from stream.formats.columnar import Columnar
 from stream.formats.json_point import JsonPoint
 from stream.formats.protocol import Decoded, Format, concat
 from stream.formats.timeslice import Timeslice
 from stream.kafka import Record
+from stream.worker.admission import Admission
 
 
 class Auto:

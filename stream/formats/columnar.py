@@ -13,10 +13,10 @@ import xxhash
 from detectors.protocol import F64, I64, Bools, Samples
 from schemas.deadletter import DeadLetter, Reason
 from schemas.sample import ColumnBatch
-from stream.admission import MAX_TS_MS, Admission, RejectedError, check_ts, dead_letter
 from stream.formats import names
 from stream.formats.protocol import Decoded, Stateless, concat, no_options
 from stream.kafka import Record
+from stream.worker.admission import MAX_TS_MS, Admission, RejectedError, check_ts, dead_letter
 
 VERSION: Final = 1
 MAX_DICTIONARIES: Final = 256

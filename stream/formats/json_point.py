@@ -11,11 +11,11 @@ import msgspec
 
 from schemas.deadletter import DeadLetter, Reason
 from schemas.sample import Point
-from stream.admission import Admission, RejectedError, check_ts, dead_letter
 from stream.formats.names import Names, canonical
 from stream.formats.protocol import Collector, Decoded, Stateless, no_options
 from stream.formats.timestamps import MILLISECONDS_FROM, to_ms
 from stream.kafka import Record
+from stream.worker.admission import Admission, RejectedError, check_ts, dead_letter
 
 
 class _Wire(msgspec.Struct, gc=False):

@@ -10,7 +10,7 @@ import msgspec
 
 from schemas.deadletter import Reason
 from schemas.series import MAX_TEXT_BYTES, Series
-from stream.admission import RejectedError
+from stream.worker.admission import RejectedError
 
 REMEMBERED: Final = 200_000
 """Names kept by `Names` before it starts over, about 300 bytes each."""

@@ -11,8 +11,8 @@ from numpy.typing import NDArray
 
 from detectors.protocol import F64, I64, Samples
 from schemas.deadletter import DeadLetter
-from stream.admission import Admission
 from stream.kafka import Record
+from stream.worker.admission import Admission
 
 GROUP: Final = "tocsin.formats"
 

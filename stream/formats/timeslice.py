@@ -24,11 +24,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from schemas.deadletter import DeadLetter, Reason
-from stream.admission import Admission, RejectedError, dead_letter
 from stream.formats.names import canonical
 from stream.formats.protocol import Collector, Decoded
 from stream.formats.timeslice_rows import APDEX, ERRORS, HTTP, Row, RowReader
 from stream.kafka import Record
+from stream.worker.admission import Admission, RejectedError, dead_letter
 
 MINUTE_MS: Final = 60_000
 DEFAULT_WAIT_MS: Final = 60_000

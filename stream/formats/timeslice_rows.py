@@ -9,9 +9,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from schemas.deadletter import Reason
-from stream.admission import RejectedError, check_ts
 from stream.formats.names import canonical
 from stream.formats.timestamps import to_ms
+from stream.worker.admission import RejectedError, check_ts
 
 COLUMNS: Final = (
     "account_id", "name", "point", "call_count", "total_call_time", "total_exclusive_time",

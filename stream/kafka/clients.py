@@ -124,7 +124,7 @@ def quiet() -> None:
 def consumer(kafka: config.Kafka, *topics: str, group_id: str | None = None, **options: Any) -> Any:
     """An unstarted ``AIOKafkaConsumer`` that reads committed messages only and commits nothing by itself.
 
-    ``options`` are aiokafka's, and win. `stream.worker` uses `WorkerConsumer`.
+    ``options`` are aiokafka's, and win. `stream.worker.worker` uses `WorkerConsumer`.
     """
     defaults: dict[str, Any] = {
         "enable_auto_commit": False,

@@ -14,9 +14,9 @@ import pytest
 from console import serve
 from schemas import config
 from schemas.series import Series
-from stream import history, migrations
-from stream.clickhouse import Client
-from stream.trainer import Trainer
+from stream.refresh.trainer import Trainer
+from stream.store import history, migrations
+from stream.store.clickhouse import Client
 from tests.support import START_TIMEOUT_S, ClickHouseAddress, insert_samples, running
 
 START_MS = 1_760_000_000_000

@@ -14,9 +14,9 @@ import pytest
 from schemas import config
 from schemas.artifact import ArtifactMessage, Manifest
 from schemas.control import Command, Label, Mute, Unmute
-from stream import artifacts
-from stream.clickhouse import Client
-from stream.following import committed
+from stream.kafka.following import committed
+from stream.refresh import artifacts
+from stream.store.clickhouse import Client
 from tests.console.conftest import START_MS
 from tests.console.test_api import problem
 

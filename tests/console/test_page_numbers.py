@@ -16,7 +16,7 @@ from console.pages.client import Failed, Intervals, Points, Row, Span
 from console.pages.found import Found, file_name, zipped
 from console.pages.texts import LANGUAGES, TEXTS, Say
 from stream.errors import UserError
-from stream.frames import Frame
+from stream.refresh.frames import Frame
 
 PAGES = Path(__file__).resolve().parents[2] / "console" / "pages"
 MINUTE_MS = 60_000

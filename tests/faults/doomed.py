@@ -15,9 +15,9 @@ from typing import Any, Final
 import msgspec
 
 from schemas.config import Config
-from stream import worker
 from stream.kafka import TransactionalProducer
-from stream.snapshots import SnapshotStore
+from stream.worker.snapshots import SnapshotStore
+from stream.worker.worker import worker
 
 PROGRAM: Final = "from tests.faults.doomed import main; main()"
 

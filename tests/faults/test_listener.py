@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from stream.kafka import TopicPartition
-from stream.worker import Worker
+from stream.worker.worker import Worker
 from tests.integration.test_recovery import _equals_one_process, telemetry
 
 Kit = Any

@@ -22,8 +22,8 @@ from schemas.score import ScoreBatch
 from stream import kafka as clients
 from stream import topics
 from stream.kafka import Record
-from stream.pipeline import Pipeline
-from stream.worker import Worker
+from stream.worker.pipeline import Pipeline
+from stream.worker.worker import Worker
 from tests.support import Receiver, running
 
 DEADLINE_S = 60.0

@@ -11,11 +11,12 @@ import pytest
 from typer.testing import CliRunner
 
 from schemas import config
-from stream import backtest, history, migrations
 from stream.cli import app
-from stream.clickhouse import Client
 from stream.errors import UserError
-from stream.labelled import Labelled, Windows, read_range
+from stream.files import backtest
+from stream.files.labelled import Labelled, Windows, read_range
+from stream.store import history, migrations
+from stream.store.clickhouse import Client
 
 START_MS = 1_760_000_000_000
 NAMES = ['web{host="a"}', 'web{host="b"}', "other"]

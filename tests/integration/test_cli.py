@@ -15,7 +15,7 @@ import pytest
 from schemas import config
 from stream import kafka
 from stream.formats.columnar import Columnar
-from stream.partitioner import partition_of
+from stream.kafka.partitioner import partition_of
 
 TELEMETRY = Path(__file__).resolve().parents[2] / "examples" / "redlab" / "telemetry.csv.gz"
 
@@ -106,7 +106,7 @@ async def test_columns_carry_the_same_samples_to_the_same_partitions(options, ka
     found = await messages(
         kafka, f"{prefix}telemetry", len({partition_of(n, 3) for n in (b"a", b"b", b"c", b"d")})
     )
-    from stream.admission import Admission
+    from stream.worker.admission import Admission
 
     samples = defaultdict(list)
     for record in found:

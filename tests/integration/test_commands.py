@@ -17,15 +17,17 @@ from typer.testing import CliRunner
 from schemas import config
 from schemas.control import Change
 from schemas.event import AnomalyEvent, Status
-from stream import commanding, migrations, topics
 from stream import kafka as clients
+from stream import topics
 from stream.cli import app
-from stream.clickhouse import Client
-from stream.coordinator import Coordinator
+from stream.control import commanding
 from stream.errors import UserError
-from stream.incidents import Grouper
+from stream.incidents.grouper import Grouper
 from stream.output import incident_message
-from stream.sink import SinkLoop
+from stream.refresh.coordinator import Coordinator
+from stream.store import migrations
+from stream.store.clickhouse import Client
+from stream.store.sink import SinkLoop
 from tests.integration.conftest import Kit
 from tests.integration.test_incidents import incident_kit  # noqa: F401  # a fixture
 from tests.support import ClickHouseAddress, insert_samples, running

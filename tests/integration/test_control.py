@@ -13,10 +13,10 @@ import numpy as np
 
 from schemas.control import Command, Label, Mute, Unmute
 from schemas.journal import Entry, Labelled, Muted
-from stream import journal
 from stream import kafka as clients
 from stream.kafka import TopicPartition
-from stream.pipeline import Pipeline
+from stream.worker import journal
+from stream.worker.pipeline import Pipeline
 from tests.integration.conftest import Kit, Sent, _unpack
 
 START_MS = 1_760_000_000_000

@@ -19,13 +19,14 @@ import pytest
 from bench.dashboards import Query, Range, dashboards, expand_promql, expand_sql, queries, variables
 from schemas import config
 from schemas.control import Label, Mute
-from stream import commanding, observe
-from stream.coordinator import Coordinator
+from stream import observe
+from stream.control import commanding
+from stream.files.sources import Columns, Lines, read
+from stream.files.tables import Meter
 from stream.formats.json_point import encode_point
 from stream.local.monitoring import Monitoring
-from stream.sink import SinkLoop
-from stream.sources import Columns, Lines, read
-from stream.tables import Meter
+from stream.refresh.coordinator import Coordinator
+from stream.store.sink import SinkLoop
 from tests.support import running as started
 
 DATA = Path(__file__).parents[1] / "data" / "redlab-2-days.csv.gz"

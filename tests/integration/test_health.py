@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from stream.formats.json_point import encode_point
-from stream.pipeline import Pipeline
+from stream.worker.pipeline import Pipeline
 from tests.integration.test_recovery import Message, telemetry
 
 Kit = Any

@@ -20,8 +20,8 @@ from schemas.event import AnomalyEvent
 from schemas.incident import Incident
 from stream import kafka as clients
 from stream import topics
-from stream.coordinator import Coordinator
 from stream.errors import UserError
+from stream.refresh.coordinator import Coordinator
 from tests.integration.conftest import Kit
 from tests.support import running
 from tests.unit.stream.test_incidents import ENDS, FAULT, of_service

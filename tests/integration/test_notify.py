@@ -20,10 +20,10 @@ from stream import kafka as clients
 from stream import metrics as m
 from stream import topics
 from stream.errors import UserError
-from stream.incidents import Grouper
+from stream.incidents.grouper import Grouper
+from stream.incidents.notify import Relay, Target
 from stream.kafka import TopicPartition
 from stream.local.monitoring import Monitoring
-from stream.notify import Relay, Target
 from stream.output import event_message, incident_message
 from tests.support import Receiver, running
 from tests.unit.stream.test_incidents import ENDS, FAULT

@@ -12,9 +12,10 @@ import pytest
 from aiokafka.admin.records_to_delete import RecordsToDelete
 
 from schemas.journal import Began
-from stream import journal, topics
 from stream import kafka as clients
+from stream import topics
 from stream.kafka import TopicPartition
+from stream.worker import journal
 from tests.integration.conftest import Sent
 from tests.integration.test_recovery import telemetry
 

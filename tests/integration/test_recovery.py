@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from schemas.journal import Began
-from stream import journal
 from stream.formats.json_point import encode_point
 from stream.kafka import TopicPartition
+from stream.worker import journal
 
 Kit = Any
 

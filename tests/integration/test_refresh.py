@@ -20,15 +20,18 @@ import yaml
 from schemas import config
 from schemas.journal import Adopted
 from schemas.request import Answer, Cancel, Failed, Failure, Fitted, Refit, Request, Trigger
-from stream import artifacts, journal, migrations, topics, training
 from stream import kafka as clients
-from stream.clickhouse import Client
-from stream.coordinator import Coordinator
+from stream import topics
 from stream.kafka import TopicPartition
 from stream.local.process import start_time
-from stream.pipeline import Pipeline
-from stream.sink import SinkLoop
-from stream.trainer import Trainer
+from stream.refresh import artifacts, training
+from stream.refresh.coordinator import Coordinator
+from stream.refresh.trainer import Trainer
+from stream.store import migrations
+from stream.store.clickhouse import Client
+from stream.store.sink import SinkLoop
+from stream.worker import journal
+from stream.worker.pipeline import Pipeline
 from tests.integration import broken_detector
 from tests.integration.conftest import Kit, Sent, _unpack
 from tests.support import ClickHouseAddress, insert_samples, running

@@ -11,11 +11,13 @@ import numpy as np
 from schemas import config
 from schemas.control import Mute
 from schemas.journal import Muted
-from stream import commanding, journal, observe
-from stream.coordinator import Coordinator
+from stream import observe
+from stream.control import commanding
 from stream.formats.json_point import encode_point
+from stream.incidents.notify import Relay
 from stream.kafka import TopicPartition
-from stream.notify import Relay
+from stream.refresh.coordinator import Coordinator
+from stream.worker import journal
 from tests.integration.conftest import Kit, Sent
 from tests.integration.test_incidents import incident_kit  # noqa: F401  # a fixture
 from tests.integration.test_notify import eventually

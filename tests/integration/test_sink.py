@@ -20,10 +20,10 @@ from schemas.event import AnomalyEvent, Direction, Kind, Severity, Spoke, Status
 from schemas.score import ScoreBatch
 from stream import kafka as clients
 from stream import topics
-from stream.clickhouse import Client, RefusedError
-from stream.incidents import Grouper
+from stream.incidents.grouper import Grouper
 from stream.local.clickhouse import LocalClickHouse
-from stream.sink import SinkLoop
+from stream.store.clickhouse import Client, RefusedError
+from stream.store.sink import SinkLoop
 from tests.support import running
 from tests.unit.stream.test_incidents import FAULT
 
@@ -299,7 +299,7 @@ async def test_a_stop_while_clickhouse_is_away_ends_soon_and_the_next_start_goes
 KILLED_BEFORE_COMMIT = """
 import os, signal, sys, msgspec
 from schemas.config import Config
-from stream import sink
+from stream.store import sink
 
 async def die(self, offsets):
     os.kill(os.getpid(), signal.SIGKILL)

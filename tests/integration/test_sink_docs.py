@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from schemas import config
-from stream import migrations
-from stream.clickhouse import Client
+from stream.store import migrations
+from stream.store.clickhouse import Client
 
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "clickhouse.md"
 

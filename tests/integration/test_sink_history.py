@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 
 from schemas import config
-from stream import history, migrations
-from stream.clickhouse import Client
+from stream.store import history, migrations
+from stream.store.clickhouse import Client
 
 START_MS = 1_760_000_000_000
 

@@ -9,9 +9,9 @@ import msgspec
 import pytest
 
 from schemas import config
-from stream import migrations
-from stream.clickhouse import Client, RefusedError, UnavailableError
 from stream.local.process import free_port
+from stream.store import migrations
+from stream.store.clickhouse import Client, RefusedError, UnavailableError
 
 Connect = Callable[[], Client]
 

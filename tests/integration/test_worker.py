@@ -20,7 +20,7 @@ from bench.processes import WorkerProcess
 from schemas.event import AnomalyEvent, Status
 from stream.formats.json_point import encode_point
 from stream.local.process import free_port
-from stream.worker import Worker
+from stream.worker.worker import Worker
 
 Kit = Any
 Sent = tuple[bytes | None, int, bytes | None]

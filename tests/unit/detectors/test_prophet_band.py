@@ -223,7 +223,7 @@ def test_a_parameter_that_is_impossible_is_named(params, text):
 
 WITHOUT = """
 import sys
-import stream.worker
+import stream.worker.worker
 from detectors.engine import Engine
 from schemas import config
 Engine(config.Engine(detectors=[config.DetectorConfig(name=name) for name in {names}]), config.Admission())

@@ -8,8 +8,8 @@ import pytest
 
 from schemas import config
 from schemas.deadletter import Reason
-from stream import admission
-from stream.admission import Admission, Breaker, dead_letter
+from stream.worker import admission
+from stream.worker.admission import Admission, Breaker, dead_letter
 
 
 class FakeRecord(NamedTuple):

@@ -10,8 +10,8 @@ from detectors.protocol import Samples
 from schemas import config
 from schemas.artifact import ArtifactMessage, Manifest
 from stream import metrics as m
-from stream.adoption import Desk
-from stream.artifacts import KEPT, ArtifactStore, MissingArtifactError, key
+from stream.refresh.artifacts import KEPT, ArtifactStore, MissingArtifactError, key
+from stream.worker.adoption import Desk
 
 STEP_MS = 300_000
 SERIES = "cpu"

@@ -14,13 +14,13 @@ from detectors.engine import Engine
 from detectors.evaluation.episodes import Episode, agreement, compare_episodes, episode_delays
 from detectors.protocol import Samples
 from schemas.config import Config
-from stream import backtest, svg
 from stream.cli import app
 from stream.errors import UserError
-from stream.labelled import Labelled, Windows, read_files
-from stream.report_html import Report, render
-from stream.score import Choice, score_file
-from stream.sources import Columns
+from stream.files import backtest, svg
+from stream.files.labelled import Labelled, Windows, read_files
+from stream.files.report_html import Report, render
+from stream.files.score import Choice, score_file
+from stream.files.sources import Columns
 
 START_MS = 1_700_000_000_000
 SPIKE_AT = 700

@@ -12,9 +12,9 @@ from schemas import config
 from schemas.control import Change, Label, Mute, Verdict
 from schemas.matcher import Matcher
 from schemas.series import Series
-from stream import commanding, ical, muting
+from stream.control import commanding, ical, muting
+from stream.control.verdicts import budget_without
 from stream.errors import UserError
-from stream.verdicts import budget_without
 
 AT_MS = 1_760_000_000_000
 WINDOW = ical.Window('{service="shop"}', "Europe/Berlin", True, "ann", AT_MS)

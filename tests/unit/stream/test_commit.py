@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from stream.checkpoint import Checkpoint
 from stream.kafka import KafkaError, Message, TopicPartition
-from stream.lifecycle import LEGAL, Lifecycle, State
+from stream.worker.checkpoint import Checkpoint
+from stream.worker.lifecycle import LEGAL, Lifecycle, State
 
 HERE = TopicPartition("telemetry", 1)
 

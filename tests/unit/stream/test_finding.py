@@ -2,8 +2,8 @@ import numpy as np
 
 from schemas import config
 from schemas.find import IntervalsFound, PointsFound
-from stream import finding
-from stream.frames import Frame
+from stream.refresh import finding
+from stream.refresh.frames import Frame
 
 STEP_MS = 300_000
 

@@ -5,7 +5,7 @@ import pytest
 from schemas import config
 from schemas.request import Refit, Trigger
 from stream.errors import UserError
-from stream.fitting import settings_of
+from stream.refresh.fitting import settings_of
 
 
 def asked(series):

@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from schemas import config
 from schemas.deadletter import Reason
 from schemas.series import Series
-from stream.admission import Admission
 from stream.formats import protocol
 from stream.formats.auto import Auto
 from stream.formats.columnar import Columnar, encode_columnar
@@ -23,6 +22,7 @@ from stream.formats.json_point import JsonPoint, encode_point
 from stream.formats.protocol import Decoded, Format
 from stream.formats.timeslice import Timeslice
 from stream.formats.timeslice_rows import encode_row
+from stream.worker.admission import Admission
 
 NOW_MS = 1_716_000_000_000
 

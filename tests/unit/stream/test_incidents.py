@@ -10,7 +10,7 @@ from schemas import config
 from schemas.event import AnomalyEvent, Direction, Kind, Severity, Spoke, Status
 from schemas.incident import Incident
 from schemas.series import Series
-from stream.incidents import Grouper
+from stream.incidents.grouper import Grouper
 
 START_MS = 1_760_000_000_000
 MINUTE = 60_000

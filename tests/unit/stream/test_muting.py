@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 import pytest
 
 from schemas.control import Label, Mute, Refresh
-from stream.muting import FOREVER_MS, MOST_SPANS, check, muted, spans
+from stream.control.muting import FOREVER_MS, MOST_SPANS, check, muted, spans
 
 HOUR = 3_600_000
 

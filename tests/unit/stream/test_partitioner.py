@@ -4,7 +4,7 @@ import random
 
 from aiokafka.partitioner import murmur2 as reference
 
-from stream.partitioner import murmur2, partition_of
+from stream.kafka.partitioner import murmur2, partition_of
 
 
 def test_the_hash_is_that_of_the_clients():

@@ -7,7 +7,7 @@ import numpy as np
 
 from detectors.protocol import Samples
 from schemas import config
-from stream.pipeline import FIRST_SLICE, Pipeline
+from stream.worker.pipeline import FIRST_SLICE, Pipeline
 
 
 def pipeline(most):

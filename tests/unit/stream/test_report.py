@@ -12,7 +12,7 @@ from detectors.protocol import Samples
 from schemas import config
 from stream import metrics as m
 from stream.kafka import TopicPartition
-from stream.report import BatchReport, PartitionReport
+from stream.worker.report import BatchReport, PartitionReport
 
 SERIES = [f'cpu{{host="{n}",service="shop"}}' for n in range(5)]
 START_MS = 1_760_000_000_000

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 
 from schemas.config import Config
-from stream import score
 from stream.errors import UserError
-from stream.score import Choice, score_file
+from stream.files import score
+from stream.files.score import Choice, score_file
 
 START_MS = 1_700_000_000_000
 SPIKE_AT = 700

@@ -14,11 +14,11 @@ from schemas import config
 from schemas.event import AnomalyEvent
 from schemas.incident import Incident
 from stream import metrics as m
+from stream.files.labelled import read_files
+from stream.files.sources import Columns
 from stream.formats.names import canonical
-from stream.incidents import Grouper
-from stream.labelled import read_files
-from stream.notify import Target
-from stream.sources import Columns
+from stream.incidents.grouper import Grouper
+from stream.incidents.notify import Target
 
 ROW = 27_000
 """Where it begins, a row a minute; nothing else happens for hours around it."""

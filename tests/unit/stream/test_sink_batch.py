@@ -12,7 +12,7 @@ import xxhash
 
 from schemas.event import AnomalyEvent, Direction, Kind, Severity, Spoke, Status
 from schemas.score import ScoreBatch
-from stream.sink_batch import SEEN_AGAIN_MS, Batch, SeriesBook, UnreadableError
+from stream.store.sink_batch import SEEN_AGAIN_MS, Batch, SeriesBook, UnreadableError
 
 START_MS = 1_760_000_000_000
 

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from stream.migrations import Migration, shipped
+from stream.store.migrations import Migration, shipped
 
 REPEATABLE = re.compile(
     r"CREATE (TABLE|MATERIALIZED VIEW|DICTIONARY) IF NOT EXISTS\b|CREATE OR REPLACE VIEW\b"

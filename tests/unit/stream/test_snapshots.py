@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 from stream.kafka import TopicPartition
-from stream.snapshot_file import MAGIC, Fault, Header, Snapshot, SnapshotError, decode, encode
-from stream.snapshots import SnapshotStore
+from stream.worker.snapshot_file import MAGIC, Fault, Header, Snapshot, SnapshotError, decode, encode
+from stream.worker.snapshots import SnapshotStore
 
 HERE = TopicPartition("telemetry", 3)
 

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 from stream.errors import UserError
-from stream.sources import Columns, Lines, kind_of, read
-from stream.tables import Meter
+from stream.files.sources import Columns, Lines, kind_of, read
+from stream.files.tables import Meter
 
 ANY = Columns()
 

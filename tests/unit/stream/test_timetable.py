@@ -5,7 +5,7 @@ import numpy as np
 from schemas import config
 from schemas.control import Label, Refresh
 from schemas.request import Failed, Failure, Fitted, Trigger
-from stream.timetable import Timetable
+from stream.refresh.timetable import Timetable
 
 HOUR = 3_600_000
 CFG = config.Refresh(

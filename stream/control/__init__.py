@@ -1,0 +1,1 @@
+"""What people say to a running system: mutes and verdicts."""

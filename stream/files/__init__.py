@@ -1,0 +1,1 @@
+"""Telemetry in files: sent to Kafka, scored, replayed, drawn."""

@@ -1,0 +1,1 @@
+"""Anomalies that belong together, and who is told of them."""

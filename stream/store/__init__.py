@@ -1,0 +1,1 @@
+"""ClickHouse: its tables, what is written to them and what is read from them."""
