@@ -19,7 +19,7 @@ import msgspec
 from schemas import config
 
 PROGRAM: Final = (
-    "import sys, msgspec; from schemas.config import Config; from stream import worker; "
+    "import sys, msgspec; from schemas.config import Config; from stream.worker import worker; "
     "worker.main(msgspec.json.decode(sys.stdin.buffer.read(), type=Config))"
 )
 """`tocsin worker` with its configuration on standard input."""

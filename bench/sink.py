@@ -43,7 +43,7 @@ MINUTES_PER_MESSAGE: Final = 10
 FIRST_MS: Final = 1_760_054_400_000  # midnight UTC
 STALL_S: Final = 60.0
 PROGRAM: Final = (
-    "import sys, msgspec; from schemas.config import Config; from stream import sink; "
+    "import sys, msgspec; from schemas.config import Config; from stream.store import sink; "
     "sink.main(msgspec.json.decode(sys.stdin.buffer.read(), type=Config))"
 )
 

@@ -17,7 +17,7 @@ import msgspec
 from schemas.config import Config
 from stream.kafka import TransactionalProducer
 from stream.worker.snapshots import SnapshotStore
-from stream.worker.worker import worker
+from stream.worker import worker
 
 PROGRAM: Final = "from tests.faults.doomed import main; main()"
 

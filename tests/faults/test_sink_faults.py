@@ -22,7 +22,7 @@ from tests.integration.test_sink import DEADLINE_S, Bench, Metric, Sent, _produc
 __all__ = ["bench"]
 
 PROGRAM = (
-    "import sys, msgspec; from schemas.config import Config; from stream import sink; "
+    "import sys, msgspec; from schemas.config import Config; from stream.store import sink; "
     "sink.main(msgspec.json.decode(sys.stdin.buffer.read(), type=Config))"
 )
 FAILURES = "tocsin_sink_insert_failures_total"
