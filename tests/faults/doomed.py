@@ -16,8 +16,8 @@ import msgspec
 
 from schemas.config import Config
 from stream.kafka import TransactionalProducer
-from stream.worker.snapshots import SnapshotStore
 from stream.worker import worker
+from stream.worker.snapshots import SnapshotStore
 
 PROGRAM: Final = "from tests.faults.doomed import main; main()"
 
