@@ -12,7 +12,6 @@ from typing import Any, ClassVar, Final, Literal, NamedTuple, Self
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from detectors.aer_kernel import WEIGHTS, WINDOW, unfold, unfolded
 from detectors.arena import Arena
@@ -29,8 +28,9 @@ from detectors.batch import (
     series_of,
     surprise_of,
 )
-from detectors.protocol import F32, F64, I64, Bools, Scores, State
-from detectors.rows import Rows, part, prefixed
+from detectors.protocol import F32, F64, I64, Bools, Scores
+from detectors.rows import Rows
+from detectors.tables import TablesDetector
 
 _BEFORE: Final = WINDOW - 1
 _LEAST: Final = 2 * WINDOW  # samples of history
@@ -121,7 +121,7 @@ class Prepared(NamedTuple):
         return windows
 
 
-class AerDetector:
+class AerDetector(TablesDetector):
     """The error of the value that was predicted from the 98 before it, and of the first value of the window
     (99 samples ago) predicted backwards from those after it, one part in four; nothing later is looked at.
 
@@ -136,12 +136,11 @@ class AerDetector:
 
     def __init__(self) -> None:
         self._recent, self._models, self._weights = Rows(RECENT), Rows(MODEL), Arena(np.float32)
+        super().__init__(recent=self._recent, models=self._models, weights=self._weights)
 
     @classmethod
-    def create(cls, params: Mapping[str, Any], seed: int) -> Self:
-        del seed  # the network is random where it is fitted
+    def check(cls, params: Mapping[str, Any]) -> None:
         Params.read(params)
-        return cls()
 
     @classmethod
     def fit(cls, params: Mapping[str, Any], history: History, seed: int) -> Artifact:
@@ -185,10 +184,6 @@ class AerDetector:
         for name in MODEL.names or ():
             self._models.array[slot][name] = artifact.facts[name]
 
-    def reserve(self, slots: int) -> None:
-        for each in (self._recent, self._models, self._weights):
-            each.reserve(slots)
-
     def step(self, slots: I64, ts_ms: I64, values: F64, learn: Bools) -> Scores:
         del ts_ms  # a step is a sample
         out = np.full((4, len(slots)), np.nan, np.float32)
@@ -198,26 +193,6 @@ class AerDetector:
         )  # fmt: skip
         surprise, expected, lower, upper = out
         return Scores(surprise, expected, lower, upper, ~np.isnan(surprise))
-
-    def evict(self, slots: I64) -> None:
-        for each in (self._recent, self._models, self._weights):
-            each.evict(slots)
-
-    def snapshot(self) -> State:
-        state = {"recent": self._recent.snapshot(), "models": self._models.snapshot()}
-        return state | prefixed("weights", self._weights.snapshot())
-
-    @classmethod
-    def restore(cls, params: Mapping[str, Any], seed: int, state: Mapping[str, NDArray[Any]]) -> Self:
-        detector = cls.create(params, seed)
-        detector.load(state)
-        return detector
-
-    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take over a snapshot."""
-        self._recent.load(state["recent"])
-        self._models.load(state["models"])
-        self._weights.load(part("weights", state))
 
 
 @njit(cache=True, nogil=True, inline="always")

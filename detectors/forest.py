@@ -15,8 +15,9 @@ from numpy.typing import NDArray
 
 from detectors.arena import Arena
 from detectors.batch import Artifact, Tail
-from detectors.protocol import F32, F64, I64, State
-from detectors.rows import Rows, part, prefixed
+from detectors.protocol import F32, F64
+from detectors.rows import Rows
+from detectors.tables import Tables
 
 NODE: Final = np.dtype(
     [
@@ -103,16 +104,13 @@ def _usual_depth(samples: NDArray[Any]) -> F64:
     return np.where(samples <= 1, 0.0, np.where(samples == 2, 1.0, usual))
 
 
-class Forests:
+class Forests(Tables):
     """The forest of each slot; kernels take ``model``, ``nodes`` and ``firsts`` with their places."""
 
     def __init__(self) -> None:
         self._model = Rows(MODEL)
         self._nodes, self._first = Arena(NODE), Arena(np.int32)
-
-    def reserve(self, slots: int) -> None:
-        for each in (self._model, self._nodes, self._first):
-            each.reserve(slots)
+        super().__init__(model=self._model, nodes=self._nodes, first=self._first)
 
     def adopt(self, slot: int, artifact: Artifact) -> None:
         arrays, facts = artifact
@@ -126,24 +124,10 @@ class Forests:
         for name in ("usual", "middle", "high", "excess"):
             row[name] = facts[name]
 
-    def evict(self, slots: I64) -> None:
-        for each in (self._model, self._nodes, self._first):
-            each.evict(slots)
-
     @property
     def arrays(self) -> tuple[NDArray[Any], ...]:
         """Models, nodes, places of nodes, firsts and places of firsts, for `score`."""
         return self._model.array, self._nodes.data, self._nodes.where, self._first.data, self._first.where
-
-    def snapshot(self) -> State:
-        state = {"model": self._model.snapshot()}
-        return state | prefixed("nodes", self._nodes.snapshot()) | prefixed("first", self._first.snapshot())
-
-    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take over a snapshot."""
-        self._model.load(state["model"])
-        self._nodes.load(part("nodes", state))
-        self._first.load(part("first", state))
 
 
 @njit(cache=True, nogil=True)

@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Literal, Self
+from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
 from detectors.batch import Artifact, History, facts_of, require, series_of, surprise_of
 from detectors.forest import Forests, Params, grow, score
-from detectors.protocol import F32, F64, I64, Bools, Scores, State
-from detectors.rows import Rows, part, prefixed
+from detectors.protocol import F32, F64, I64, Bools, Scores
+from detectors.rows import Rows
+from detectors.tables import TablesDetector
 
 _RING: Final = 30
 _FEATURES: Final = 6
@@ -25,7 +25,7 @@ WINDOW: Final = np.dtype([("learned", "u4"), ("ring", "f8", (_RING,))])
 SCALE: Final = np.dtype([("middle", "f8"), ("spread", "f8"), ("hour", "f4", (24,))])
 
 
-class IsolationForestDetector:
+class IsolationForestDetector(TablesDetector):
     """How soon a random tree isolates the window of a sample.
 
     Features, in units of the spread of the history: the value, the last step, the distance from the mean of
@@ -40,12 +40,11 @@ class IsolationForestDetector:
 
     def __init__(self) -> None:
         self._windows, self._scales, self._forests = Rows(WINDOW), Rows(SCALE), Forests()
+        super().__init__(windows=self._windows, scales=self._scales, forests=self._forests)
 
     @classmethod
-    def create(cls, params: Mapping[str, Any], seed: int) -> Self:
-        del seed  # the forest is random where it is fitted
+    def check(cls, params: Mapping[str, Any]) -> None:
         Params.read(cls.name, params)
-        return cls()
 
     @classmethod
     def fit(cls, params: Mapping[str, Any], history: History, seed: int) -> Artifact:
@@ -71,10 +70,6 @@ class IsolationForestDetector:
         row["middle"], row["spread"] = artifact.facts["value_middle"], artifact.facts["value_spread"]
         row["hour"] = artifact.arrays["hour"]
 
-    def reserve(self, slots: int) -> None:
-        for each in (self._windows, self._scales, self._forests):
-            each.reserve(slots)
-
     def step(self, slots: I64, ts_ms: I64, values: F64, learn: Bools) -> Scores:
         surprise = np.empty(len(slots), np.float32)
         _step(  # type: ignore[call-arg]  # numba's types do not know unpacking
@@ -84,26 +79,6 @@ class IsolationForestDetector:
         nothing = np.full((3, len(slots)), np.nan, np.float32)
         expected, lower, upper = nothing
         return Scores(surprise, expected, lower, upper, ~np.isnan(surprise))
-
-    def evict(self, slots: I64) -> None:
-        for each in (self._windows, self._scales, self._forests):
-            each.evict(slots)
-
-    def snapshot(self) -> State:
-        state = {"windows": self._windows.snapshot(), "scales": self._scales.snapshot()}
-        return state | prefixed("forests", self._forests.snapshot())
-
-    @classmethod
-    def restore(cls, params: Mapping[str, Any], seed: int, state: Mapping[str, NDArray[Any]]) -> Self:
-        detector = cls.create(params, seed)
-        detector.load(state)
-        return detector
-
-    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take over a snapshot."""
-        self._windows.load(state["windows"])
-        self._scales.load(state["scales"])
-        self._forests.load(part("forests", state))
 
 
 def hourly(ts_ms: I64, values: F64) -> F32:

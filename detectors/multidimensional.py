@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, ClassVar, Final, Literal, Self
+from typing import Any, ClassVar, Final, Literal
 
 import msgspec
 import numpy as np
@@ -12,8 +12,9 @@ from numpy.typing import NDArray
 
 from detectors.batch import Artifact, FitError, History, Tail, facts_of, require, surprise_of
 from detectors.forest import Forests, Params, grow, score
-from detectors.protocol import F32, F64, I64, Bools, Scores, State
-from detectors.rows import Rows, part, prefixed
+from detectors.protocol import F32, F64, I64, Bools, Scores
+from detectors.rows import Rows
+from detectors.tables import TablesDetector
 
 MOST: Final = 16  # channels of a group
 _RING: Final = 5
@@ -38,7 +39,7 @@ SCALE: Final = np.dtype(
 _SCALES: Final = ("middle", "spread", "by", "usual", "reach")
 
 
-class MultidimensionalDetector:
+class MultidimensionalDetector(TablesDetector):
     """How soon a random tree isolates a moment of a group of series.
 
     Features of each channel, in spreads of the history: its value, its distance from the mean of its last 5,
@@ -56,12 +57,11 @@ class MultidimensionalDetector:
 
     def __init__(self) -> None:
         self._recent, self._scales, self._forests = Rows(RECENT), Rows(SCALE), Forests()
+        super().__init__(recent=self._recent, scales=self._scales, forests=self._forests)
 
     @classmethod
-    def create(cls, params: Mapping[str, Any], seed: int) -> Self:
-        del seed  # the forest is random where it is fitted
+    def check(cls, params: Mapping[str, Any]) -> None:
         Params.read(cls.name, params)
-        return cls()
 
     @classmethod
     def fit(cls, params: Mapping[str, Any], history: History, seed: int) -> Artifact:
@@ -88,10 +88,6 @@ class MultidimensionalDetector:
         for name in _SCALES:
             row[name] = artifact.arrays[name]
 
-    def reserve(self, slots: int) -> None:
-        for each in (self._recent, self._scales, self._forests):
-            each.reserve(slots)
-
     def step(self, slots: I64, ts_ms: I64, values: F64, learn: Bools) -> Scores:
         """``values`` has shape (n, channels), in the order of the history, NaN where a channel is missing.
 
@@ -106,26 +102,6 @@ class MultidimensionalDetector:
         )  # fmt: skip
         expected, lower, upper = np.full((3, len(slots)), np.nan, np.float32)
         return Scores(surprise, expected, lower, upper, ~np.isnan(surprise), contributions=shares)
-
-    def evict(self, slots: I64) -> None:
-        for each in (self._recent, self._scales, self._forests):
-            each.evict(slots)
-
-    def snapshot(self) -> State:
-        state = {"recent": self._recent.snapshot(), "scales": self._scales.snapshot()}
-        return state | prefixed("forests", self._forests.snapshot())
-
-    @classmethod
-    def restore(cls, params: Mapping[str, Any], seed: int, state: Mapping[str, NDArray[Any]]) -> Self:
-        detector = cls.create(params, seed)
-        detector.load(state)
-        return detector
-
-    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take over a snapshot."""
-        self._recent.load(state["recent"])
-        self._scales.load(state["scales"])
-        self._forests.load(part("forests", state))
 
 
 def _usable(history: History) -> F64:

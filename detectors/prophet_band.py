@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any, ClassVar, Final, Literal, NamedTuple, Self
+from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -18,8 +18,9 @@ from detectors.arena import Arena
 from detectors.batch import Artifact, History, Tail, facts_of, interval_of, on_grid, require, series_of
 from detectors.batch import surprise_of as _surprise_of
 from detectors.calendar import clock_changes, public_holidays
-from detectors.protocol import F64, I64, Bools, Scores, State
-from detectors.rows import Rows, part, prefixed
+from detectors.protocol import F64, I64, Bools, Scores
+from detectors.rows import Rows
+from detectors.tables import TablesDetector
 
 TABLE: Final = np.dtype([("expected", "f4"), ("lower", "f4"), ("upper", "f4")])
 MODEL: Final = np.dtype(
@@ -126,7 +127,7 @@ _CHOICES: Final = {
 }
 
 
-class ProphetDetector:
+class ProphetDetector(TablesDetector):
     """How far a sample is outside of the band that was forecast for its time.
 
     Evidence is the distance from the expected value in widths of the band on that side, as a tail
@@ -140,13 +141,12 @@ class ProphetDetector:
     channels: ClassVar[Literal["one", "many"]] = "one"
 
     def __init__(self) -> None:
-        self._models, self._tables = Rows(MODEL), Arena(TABLE)
+        self._models, self._forecasts = Rows(MODEL), Arena(TABLE)
+        super().__init__(models=self._models, tables=self._forecasts)
 
     @classmethod
-    def create(cls, params: Mapping[str, Any], seed: int) -> Self:
-        del seed  # only a fit is random
+    def check(cls, params: Mapping[str, Any]) -> None:
         Params.read(params)
-        return cls()
 
     @staticmethod
     def reach_ms(params: Mapping[str, Any]) -> int:
@@ -183,13 +183,9 @@ class ProphetDetector:
         table = np.zeros(len(artifact.arrays["expected"]), TABLE)
         for name in TABLE.names or ():
             table[name] = artifact.arrays[name]
-        self._tables.put(slot, table)
+        self._forecasts.put(slot, table)
         for name in MODEL.names or ():
             self._models.array[slot][name] = artifact.facts[name]
-
-    def reserve(self, slots: int) -> None:
-        self._models.reserve(slots)
-        self._tables.reserve(slots)
 
     def step(self, slots: I64, ts_ms: I64, values: F64, learn: Bools) -> Scores:
         del learn  # nothing is learned between two fits
@@ -203,25 +199,7 @@ class ProphetDetector:
 
     @property
     def _arrays(self) -> tuple[NDArray[Any], ...]:
-        return self._models.array, self._tables.data, self._tables.where
-
-    def evict(self, slots: I64) -> None:
-        self._models.evict(slots)
-        self._tables.evict(slots)
-
-    def snapshot(self) -> State:
-        return {"models": self._models.snapshot()} | prefixed("tables", self._tables.snapshot())
-
-    @classmethod
-    def restore(cls, params: Mapping[str, Any], seed: int, state: Mapping[str, NDArray[Any]]) -> Self:
-        detector = cls.create(params, seed)
-        detector.load(state)
-        return detector
-
-    def load(self, state: Mapping[str, NDArray[Any]]) -> None:
-        """Take over a snapshot."""
-        self._models.load(state["models"])
-        self._tables.load(part("tables", state))
+        return self._models.array, self._forecasts.data, self._forecasts.where
 
 
 class _Unit(NamedTuple):
