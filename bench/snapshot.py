@@ -43,7 +43,9 @@ class Result(msgspec.Struct):
 
 
 def measure(series: int) -> Result:
-    cfg = config.Config()
+    cfg = config.Config(
+        admission=config.Admission(max_series_per_partition=series, max_series_per_metric=series)
+    )
     pipeline = Pipeline(cfg, cfg.inputs[0])
     names = tuple(f'cpu_seconds{{host="host-{i:06}",region="eu"}}' for i in range(series))
     for turn in range(ROUNDS):
