@@ -34,7 +34,7 @@ SCHEMAS: Final[dict[str, type]] = {
 _HEAD: Final = """\
 # Configuration
 
-Written by `python -m stream.docs` from `schemas/config.py`; do not edit.
+Written by `python -m stream.docs` from `schemas/config/`; do not edit.
 
 One YAML file. Every key has a default that works, so a file holds only what differs. It is the one given
 with `--config`, else the one named by `$TOCSIN_CONFIG`, else `tocsin.yaml` in the current folder.

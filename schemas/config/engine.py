@@ -1,0 +1,126 @@
+"""Detection: detectors, budgets, and what holds for some series only."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from msgspec import Meta, field
+
+from schemas.config.base import Section, Text
+
+
+class DetectorConfig(Section, frozen=True):
+    """One detector of the ensemble."""
+
+    name: Annotated[Text, Meta(description="Name of an entry point in the group tocsin.detectors.")]
+    params: Annotated[dict[str, Any], Meta(description="Parameters of the detector.")] = {}
+    weight: Annotated[float, Meta(ge=0, le=1, description="0 lets it score without alerting.")] = 1.0
+    match: Annotated[
+        Text,
+        Meta(
+            description="The series that it judges, as in a policy; they share the alert budget with those "
+            "of their detectors alone. Entries of one name must not overlap."
+        ),
+    ] = "*"
+
+
+class Policy(Section, frozen=True):
+    """What holds for some series: the first policy that matches a series is its only one.
+
+    What a policy leaves out is as in `engine`, or has no effect.
+    """
+
+    match: Annotated[
+        Text,
+        Meta(
+            description='The series, as in Prometheus: `cpu{host=~"web.*"}`; `*` in the metric stands for '
+            "anything, so `*` alone is every series."
+        ),
+    ]
+    direction: Annotated[
+        Literal["above", "below", "both"], Meta(description="On which side of the expected value to alert.")
+    ] = "both"
+    min_deviation: Annotated[
+        float, Meta(ge=0, description="Nothing nearer than this to the expected value alerts.")
+    ] = 0.0
+    min_relative_deviation: Annotated[
+        float, Meta(ge=0, description="The same, as a share of the expected value: 0.1 is 10 %.")
+    ] = 0.0
+    normal_min: Annotated[
+        float | None,
+        Meta(description="Values from normal_min to normal_max never alert; open where left out."),
+    ] = None
+    normal_max: float | None = None
+    allowed_min: Annotated[
+        float | None, Meta(description="A value below it always alerts, warm-up or not, as critical.")
+    ] = None
+    allowed_max: Annotated[float | None, Meta(description="A value above it always alerts.")] = None
+    alert_budget: Annotated[
+        Annotated[float, Meta(gt=0, le=1000)] | None,
+        Meta(description="As engine.alert_budget, for these series."),
+    ] = None
+    warm_up_samples: Annotated[
+        Annotated[int, Meta(ge=8, le=100_000)] | None,
+        Meta(description="As engine.warm_up_samples, for these series."),
+    ] = None
+    min_duration_samples: Annotated[
+        int, Meta(ge=1, le=10_000, description="An anomaly is told once it has this many samples.")
+    ] = 1
+    timezone: Annotated[
+        str, Meta(description="IANA name such as `Europe/Berlin`: the profile of the day is by this clock.")
+    ] = "UTC"
+    weekend: Annotated[
+        list[Literal["monday", "tuesday", "wednesday", "thursday", "friday", "saturday", "sunday"]],
+        Meta(description="Days off. Days off and holidays have a profile of their own."),
+    ] = []
+    country: Annotated[
+        str,
+        Meta(
+            pattern=r"^([A-Z]{2}(-[A-Z0-9]{1,4})?)?$",
+            description="Its public holidays are days off: `DE`, `DE-BY`, `US-CA`.",
+        ),
+    ] = ""
+    holidays: Annotated[
+        list[Annotated[str, Meta(pattern=r"^\d{4}-\d{2}-\d{2}$")]],
+        Meta(description="More days off, as `2026-12-24`."),
+    ] = []
+    silence: Annotated[
+        bool, Meta(description="Tell when samples stop coming while other series of the partition go on.")
+    ] = True
+    flat: Annotated[bool, Meta(description="Tell when a lively series stands still.")] = True
+
+
+class Engine(Section, frozen=True):
+    """Detection: one configuration for every series."""
+
+    detectors: list[DetectorConfig] = field(
+        default_factory=lambda: [DetectorConfig(name="large"), DetectorConfig(name="rare")]
+    )
+    window: Annotated[
+        int,
+        Meta(ge=16, le=4096, description="Newest samples kept of each series, for windows and explanations."),
+    ] = 96
+    alert_budget: Annotated[
+        float,
+        Meta(gt=0, le=1000, description="False alarms per series per day that you are willing to read."),
+    ] = 0.1
+    warm_up_samples: Annotated[
+        int, Meta(ge=8, le=100_000, description="No alert before a series has this many samples.")
+    ] = 24
+    level_half_life_samples: Annotated[
+        float, Meta(gt=0, le=10_000, description="Half-life of the smoothing that turns score into level.")
+    ] = 70.0
+    close_after_samples: Annotated[
+        int, Meta(ge=1, le=10_000, description="An anomaly closes after this many quiet samples.")
+    ] = 4
+    max_duration_samples: Annotated[
+        int,
+        Meta(ge=2, le=1_000_000, description="An anomaly this long is the new normal: it closes as a shift."),
+    ] = 256
+    update_every_samples: Annotated[
+        int, Meta(ge=1, description="An open anomaly is told again at most this often.")
+    ] = 64
+    policies: Annotated[
+        list[Policy], Meta(description="What holds for some series only; the first that matches counts.")
+    ] = []
+    seed: int = 1
