@@ -13,17 +13,18 @@ from numpy.typing import NDArray
 from detectors.batch import Artifact, BatchDetector
 from detectors.buffer import Buffer
 from detectors.ensemble import Ensemble, Verdict, band
-from detectors.episode import Episodes
+from detectors.episode import LEAVING, Episodes
 from detectors.events import Ongoing, anomaly_id, events, ongoing, silences, silent
 from detectors.flat import STANDS_STILL, Stillness
 from detectors.mutes import Muted, Mutes
+from detectors.owners import Owners
 from detectors.panel import Panel
 from detectors.policy import BEYOND, Policies
 from detectors.protocol import F32, F64, I64, Asked, Bools, Samples, Scored, Scores, State
 from detectors.reorder import Reorder
 from detectors.rows import part, prefixed
 from detectors.series import SeriesTable, Step
-from detectors.silence import Silence
+from detectors.silence import FORGOTTEN, GONE, LEFT, Silence
 from detectors.window import Admitted, Windows
 from schemas import config as schema
 from schemas.event import AnomalyEvent
@@ -77,6 +78,7 @@ class Engine:
         self._began = 0.0
         self.adopted: dict[int, dict[str, str]] = {}
         """Ids of the artifacts in use, by slot and detector."""
+        self._owners = Owners(self.series, self.policies, self.adopted)
 
     def adopt(self, series: str, detector: str, artifact: Artifact, artifact_id: str = "") -> bool:
         """Score a series with a fitted artifact from the next sample on; idempotent.
@@ -159,14 +161,14 @@ class Engine:
         return Scored(*ordered, score, level, expected, lower, upper, states, started, told)
 
     def _make_room(self, step: Step) -> None:
-        rooms: list[Any] = [self.windows, self._ensemble, self._stillness, self._episodes, self._panel]
+        self._owners.begin(step)
+        rooms: list[Any] = [self.windows, self._ensemble, self._stillness, self._panel]
         for each in rooms:
             each.reserve(len(self.series))
             if len(step.evicted):
                 each.evict(step.evicted)
-        self._silence.reserve(len(self.series))
-        for slot in step.evicted.tolist():
-            self.adopted.pop(slot, None)
+        for told in (self._silence, self._episodes):  # what they forget, they tell
+            told.reserve(len(self.series))
         with_days_off = self.policies.assign(self.series, step.new)
         self._panel.assign(self.series, step.new)
         self._panel.give_days_off(with_days_off, len(self.series))
@@ -207,17 +209,18 @@ class Engine:
         after[unripe & in_time] = SampleState.WARMING_UP
         states[keep] = after
         counts = in_time & ~unripe & self._ensemble.alerts
+        silent, leaving = self._leaving(step, ts_ms, quieted)
         began_at, told, peaks = self._episodes.advance(
-            asked.slots, ts_ms[keep], asked.values, counts, verdict, scores, _hints(said, scores.shape),
-            certain | flat, flat, self.policies.least_samples(asked.slots),
+            np.arange(len(ts_ms))[keep], asked.slots, ts_ms[keep], asked.values, counts, verdict, scores,
+            _hints(said, scores.shape), certain | flat, flat, self.policies.least_samples(asked.slots),
+            leaving,
         )  # fmt: skip
         self._fill(floats, started, keep, verdict, began_at)
         self._part_done("episodes")
-        found = events(told, peaks, self.series, self._panel.detectors, self.adopted, self.policies)
-        if len(quieted):
-            at = np.arange(len(ts_ms))[keep][told["position"]]
-            order = np.argsort(np.concatenate((quieted["position"], at)), kind="stable")
-            found = [*silences(quieted, self.series, step.forgotten), *found]
+        found = events(told, peaks, self._owners, self._panel.detectors)
+        if len(silent):
+            order = np.argsort(np.concatenate((silent["position"], told["position"])), kind="stable")
+            found = [*silences(silent, self._owners), *found]
             found = [found[i] for i in order.tolist()]
         return self._mutes.marked(found)
 
@@ -230,7 +233,21 @@ class Engine:
             slots, ts_ms[heard], admitted.interval_ms[heard], self.policies.watches_silence(slots), evicted
         )
         told["position"] = np.append(heard, len(ts_ms))[told["position"]]
+        for record in told[told["state"] == FORGOTTEN]:
+            record["position"] = self._owners.evicted_at(int(record["slot"]))
         return told
+
+    @staticmethod
+    def _leaving(step: Step, ts_ms: I64, quieted: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Silences to tell, and the series whose anomalies end with them (`LEAVING`)."""
+        gone = quieted[(quieted["state"] == GONE) | (quieted["state"] == LEFT)]
+        leaving = np.empty(len(step.evicted) + len(gone), LEAVING)
+        evicted, rest = leaving[: len(step.evicted)], leaving[len(step.evicted) :]
+        evicted["position"], evicted["slot"], evicted["state"] = step.evicted_at, step.evicted, FORGOTTEN
+        evicted["at_ms"] = ts_ms[step.evicted_at]
+        rest["position"], rest["slot"], rest["state"] = gone["position"], gone["slot"], gone["state"]
+        rest["at_ms"] = gone["detected_ms"]
+        return quieted[quieted["state"] != LEFT], leaving[np.argsort(leaving["position"], kind="stable")]
 
     def _asked(self, slots: I64, clock_ms: I64, interval_ms: F32, values: F64, in_time: Bools) -> Asked:
         clocks = self.policies.clocks(slots, clock_ms)
@@ -332,7 +349,7 @@ class Engine:
         engine._states = state["counts"].copy()
         engine._ensemble.load(state["ensemble"])
         engine._stillness.load(state["stillness"])
-        engine.adopted = msgspec.msgpack.decode(state["adopted"].tobytes(), type=dict[int, dict[str, str]])
+        engine.adopted |= msgspec.msgpack.decode(state["adopted"].tobytes(), type=dict[int, dict[str, str]])
         for name, each in engine._parts().items():
             each.load(part(name, state))
         engine._mutes.load(part("mutes", state), engine.series)

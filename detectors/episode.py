@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from detectors.ensemble import Verdict
 from detectors.protocol import F32, F64, I64, Bools, Hint, State
 from detectors.rows import Rows, grown
+from detectors.silence import FORGOTTEN
 from schemas.config import Engine
 
 OPEN, UPDATE, CLOSE = 1, 2, 3
@@ -44,6 +45,8 @@ EPISODE: Final = np.dtype(
         ("waiting_ms", "i8"),  # start of what may become an anomaly, and its samples so far
         ("waiting", "u4"),
         ("excused", "u4"),  # a person called it false or expected
+        ("value", "f8"),  # newest sample while it is open
+        ("score", "f4"),
     ]
 )
 
@@ -69,8 +72,11 @@ TOLD: Final = np.dtype(
         ("status", "u1"),
         ("kind", "u1"),
         ("adopted", "u1"),
+        ("left", "u1"),  # the series ended, not the anomaly: `GONE` or `FORGOTTEN`, else 0
     ]
 )
+LEAVING: Final = np.dtype([("position", "i8"), ("slot", "i8"), ("at_ms", "i8"), ("state", "u1")])
+"""Before which sample a series is taken as gone, or forgotten; its open anomaly ends with it."""
 
 _QUIET: Final = np.float32(0.85)  # hysteresis: an anomaly opens at 1.0 and is quiet below this
 _MEMORY_MS = 86_400_000.0  # e-fold of what the last alert leaves
@@ -84,14 +90,15 @@ _HEARD = 0.5  # a detector with a lower score gives no hint
 
 
 class Episodes:
-    """The state machine of each series; 136 bytes a series and 4 a detector.
+    """The state machine of each series; 148 bytes a series and 4 a detector.
 
     Opens at a score of 1.0 that exceeds what the last alert left in memory, which fades in event time by
     e-fold a day: what repeats is told once. Where a policy asks for more than one sample, opens when as many
     in a row are beyond 0.85 and outside their band: what rings in the window after a spike does not last.
     Quiet below 0.85; closes after ``close_after`` quiet samples in a row that are back inside the band from
     before it began, or as the new normal: after 24 quiet samples, the last of them outside that band, or
-    after ``max_duration`` samples. Until then nobody knows whether it is a shift or a long spike.
+    after ``max_duration`` samples. Until then nobody knows whether it is a shift or a long spike. It also
+    closes when its series is taken as gone or is forgotten, so that nobody waits for its end for ever.
     """
 
     def __init__(self, config: Engine) -> None:
@@ -107,12 +114,9 @@ class Episodes:
         self._rows.reserve(slots)
         self.peaks = grown(self.peaks, slots)
 
-    def evict(self, slots: I64) -> None:
-        self._rows.evict(slots)
-        self.peaks[slots] = 0.0
-
     def advance(
         self,
+        position: I64,
         slots: I64,
         ts_ms: I64,
         values: F64,
@@ -123,23 +127,27 @@ class Episodes:
         certain: Bools,
         flat: Bools,
         least: I64,
+        leaving: NDArray[Any],
     ) -> tuple[I64, NDArray[Any], F32]:
         """Take *n* samples in order, of which those with ``counts`` can open or close.
 
-        ``certain`` samples open whatever the last alert was, ``flat`` ones because the series stands still;
-        ``least`` is how many samples an anomaly needs.
+        ``position`` increases: it numbers the samples for ``leaving`` (`LEAVING`, in order) and in what is
+        told. ``certain`` samples open whatever the last alert was, ``flat`` ones because the series stands
+        still; ``least`` is how many samples an anomaly needs. What is forgotten leaves an empty row.
 
         Returns the start of the open anomaly after each sample (0 for none), records of `TOLD`, and for
         each record the peak score of every detector in its episode.
         """
         n = len(slots)
         started = np.zeros(n, np.int64)
-        told = np.empty(n, TOLD)
-        spoke = np.empty((n, self.peaks.shape[1]), np.float32)
+        told = np.empty(n + len(leaving), TOLD)
+        spoke = np.empty((len(told), self.peaks.shape[1]), np.float32)
+        rows = self._rows.array
+        lines = rows.view(np.uint8).reshape(len(rows), rows.itemsize)
         found = _advance(
-            self._rows.array, self.peaks, *self._limits, slots, ts_ms, values, counts, verdict.score,
+            rows, lines, self.peaks, *self._limits, position, slots, ts_ms, values, counts, verdict.score,
             verdict.expected, verdict.lower, verdict.upper, scores, hints,
-            certain, flat, least, started, told, spoke,
+            certain, flat, least, leaving, started, told, spoke,
         )  # fmt: skip
         return started, told[:found], spoke[:found]
 
@@ -233,6 +241,7 @@ def _count(row: Any, ts_ms: int, value: float, score: float, band: tuple[float, 
     row.below += np.uint32(value < row.expected - half)
     row.samples += np.uint32(1)
     row.told += np.uint32(1)
+    row.value, row.score = value, score
     if score > row.peak:
         row.peak = score
         row.worst = value
@@ -272,13 +281,57 @@ def _loudest(scores: Any, hints: Any) -> Any:
     return found
 
 
+@njit(cache=True, nogil=True, inline="always")
+def _tell(  # type: ignore[no-untyped-def]
+    record, row, slot, position, status, at_ms, expected, lower, upper, adopted, left
+):
+    """Write the record of an anomaly as it stands after its newest sample."""
+    record.position, record.slot, record.status = position, slot, status
+    record.started_ms, record.detected_ms, record.ended_ms = row.started_ms, at_ms, 0
+    record.actual, record.score, record.peak = row.value, row.score, row.peak
+    record.expected, record.lower, record.upper = expected, lower, upper
+    record.worst, record.worst_expected = row.worst, row.worst_expected
+    record.worst_lower, record.worst_upper = row.worst_lower, row.worst_upper
+    record.revision, record.samples = row.revision, row.samples
+    record.kind = _kind(row, row.value, adopted)
+    record.adopted, record.left = adopted, left
+    if status == CLOSE:
+        record.ended_ms = at_ms if adopted else row.hot_ms
+        row.open = np.uint32(0)
+    row.revision += np.uint32(1)
+    row.told = np.uint32(0)
+
+
+@njit(cache=True, nogil=True)
+def _leave(rows, lines, peaks, leaving, told, spoke, found):  # type: ignore[no-untyped-def]
+    """Close what is open of a series that is no more; returns how many records there are now."""
+    slot = leaving.slot
+    row = rows[slot]
+    if row.open == 1:
+        at_ms = max(leaving.at_ms, row.newest_ms)
+        _tell(
+            told[found], row, slot, leaving.position, CLOSE, at_ms, row.expected, row.lower, row.upper,
+            False, leaving.state,
+        )  # fmt: skip
+        spoke[found] = peaks[slot]
+        found += 1
+    row.waiting = np.uint32(0)
+    if leaving.state == FORGOTTEN:
+        lines[slot, :] = np.uint8(0)
+        peaks[slot, :] = np.float32(0.0)
+    return found
+
+
 @njit(cache=True, nogil=True)
 def _advance(  # type: ignore[no-untyped-def]
-    rows, peaks, close_after, max_duration, update_every, slots, ts_ms, values, counts,
-    score, expected, lower, upper, scores, hints, certain, flat, least, started, told, spoke,
+    rows, lines, peaks, close_after, max_duration, update_every, position, slots, ts_ms, values, counts,
+    score, expected, lower, upper, scores, hints, certain, flat, least, leaving, started, told, spoke,
 ):  # fmt: skip
-    found = 0
+    found = left = 0
     for i in range(slots.shape[0]):
+        while left < leaving.shape[0] and leaving[left].position <= position[i]:
+            found = _leave(rows, lines, peaks, leaving[left], told, spoke, found)
+            left += 1
         slot = slots[i]
         row = rows[slot]
         status = 0
@@ -303,24 +356,13 @@ def _advance(  # type: ignore[no-untyped-def]
             elif row.told >= update_every and row.samples > 1:
                 status = UPDATE
         if status != 0:
-            record = told[found]
-            record.position, record.slot, record.status = i, slot, status
-            record.started_ms, record.detected_ms = row.started_ms, ts_ms[i]
-            record.ended_ms = 0
-            record.actual, record.score, record.peak = values[i], score[i], row.peak
-            record.expected, record.lower, record.upper = expected[i], lower[i], upper[i]
-            record.worst, record.worst_expected = row.worst, row.worst_expected
-            record.worst_lower, record.worst_upper = row.worst_lower, row.worst_upper
-            record.revision, record.samples = row.revision, row.samples
-            record.kind = _kind(row, values[i], adopted)
-            record.adopted = adopted
-            if status == CLOSE:
-                record.ended_ms = ts_ms[i] if adopted else row.hot_ms
-                row.open = np.uint32(0)
-            for d in range(peaks.shape[1]):
-                spoke[found, d] = peaks[slot, d]
-            row.revision += np.uint32(1)
-            row.told = np.uint32(0)
+            _tell(
+                told[found], row, slot, position[i], status, ts_ms[i], expected[i], lower[i], upper[i],
+                adopted, 0,
+            )  # fmt: skip
+            spoke[found] = peaks[slot]
             found += 1
         started[i] = row.started_ms if row.open == 1 else 0
+    for j in range(left, leaving.shape[0]):
+        found = _leave(rows, lines, peaks, leaving[j], told, spoke, found)
     return found

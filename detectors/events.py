@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -11,10 +11,11 @@ import xxhash
 from numpy.typing import NDArray
 
 from detectors.episode import CLOSE, DIP, DRIFT, FLAT, OPEN, PATTERN, SHIFT, SPIKE, SPREAD, UPDATE
-from detectors.policy import Limits, Policies
+from detectors.owners import Owner, Owners
+from detectors.policy import Limits
 from detectors.protocol import F32, Detector
 from detectors.series import SeriesTable, series_id
-from detectors.silence import FORGOTTEN, GONE, SILENCE, SPEAKING
+from detectors.silence import FORGOTTEN, GONE, LEFT, SILENCE, SPEAKING
 from schemas.event import AnomalyEvent, Direction, Kind, Severity, Spoke, Status
 from schemas.series import Series
 
@@ -29,6 +30,7 @@ _KIND: Final = {
     FLAT: Kind.FLAT,
 }
 _HOW: Final = {SPREAD: "; it varies unlike before", DRIFT: "; its mean creeps away"}
+_LEFT: Final = {GONE: "is taken as gone", LEFT: "is taken as gone", FORGOTTEN: "was forgotten"}
 LIMITS: Final = "limits"  # who speaks where a value is outside its allowed range
 STANDS: Final = "flat"  # and where a lively series stands still
 _TOGETHER = 0.8  # where none alerted alone, two above this alerted together (`detectors.ensemble`)
@@ -36,41 +38,22 @@ _WARNING, _CRITICAL = 1.3, 2.0  # peak scores; 2.0 is the square of the tail pro
 
 
 def events(
-    told: NDArray[Any],
-    spoke: F32,
-    table: SeriesTable,
-    detectors: Sequence[Detector],
-    adopted: Mapping[int, Mapping[str, str]],
-    policies: Policies,
+    told: NDArray[Any], spoke: F32, owners: Owners, detectors: Sequence[Detector]
 ) -> list[AnomalyEvent]:
-    """Events of the records (`detectors.episode.TOLD`) in order; ``spoke`` is records x detectors.
-
-    ``adopted`` holds the ids of the artifacts in use, by slot and detector.
-    """
+    """Events of the records (`detectors.episode.TOLD`) in order; ``spoke`` is records x detectors."""
     return [
-        _event(
-            record,
-            peaks,
-            table,
-            detectors,
-            adopted.get(int(record["slot"]), {}),
-            policies.limits(int(record["slot"])),
-        )
+        _event(record, peaks, _owner(record, owners, int(record["left"])), detectors)
         for record, peaks in zip(told, spoke.tolist(), strict=True)
     ]
 
 
-def silences(records: NDArray[Any], table: SeriesTable, forgotten: Mapping[int, str]) -> list[AnomalyEvent]:
-    """Events of records of `detectors.silence.TOLD`; ``forgotten`` holds the names that evicted slots had."""
-    return [
-        _silence(
-            record,
-            forgotten[int(record["slot"])]
-            if int(record["state"]) == FORGOTTEN
-            else table.text(int(record["slot"])),
-        )
-        for record in records
-    ]
+def silences(records: NDArray[Any], owners: Owners) -> list[AnomalyEvent]:
+    """Events of records of `detectors.silence.TOLD`."""
+    return [_silence(record, _owner(record, owners, int(record["state"])).text) for record in records]
+
+
+def _owner(record: np.void, owners: Owners, state: int) -> Owner:
+    return owners.of(int(record["slot"]), int(record["position"]), state == FORGOTTEN)
 
 
 def silence_id(series: str, started_ms: int) -> str:
@@ -172,16 +155,8 @@ def severity(peak_score: float) -> Severity:
     return Severity.WARNING if peak_score >= _WARNING else Severity.INFO
 
 
-def _event(
-    record: np.void,
-    peaks: list[float],
-    table: SeriesTable,
-    detectors: Sequence[Detector],
-    artifacts: Mapping[str, str],
-    limits: Limits,
-) -> AnomalyEvent:
-    slot, text = int(record["slot"]), table.text(int(record["slot"]))
-    series = table.series(slot)
+def _event(record: np.void, peaks: list[float], owner: Owner, detectors: Sequence[Detector]) -> AnomalyEvent:
+    text, series = owner.text, owner.series
     started_ms, revision = int(record["started_ms"]), int(record["revision"])
     closed = int(record["status"]) == CLOSE
     spoke_from = 1.0 if max(peaks) >= 1.0 else _TOGETHER
@@ -191,7 +166,7 @@ def _event(
         revision=revision,
         status=_STATUS[int(record["status"])],
         series=text,
-        series_id=table.series_id(slot),
+        series_id=series_id(text),
         metric=series.metric,
         labels=series.labels,
         kind=_KIND[int(record["kind"])],
@@ -208,12 +183,12 @@ def _event(
         ended_ms=int(record["ended_ms"]) if closed else None,
         samples=int(record["samples"]),
         detectors=[
-            Spoke(detector.name, detector.version, peak, artifacts.get(detector.name) or None)
+            Spoke(detector.name, detector.version, peak, owner.artifacts.get(detector.name) or None)
             for detector, peak in zip(detectors, peaks, strict=True)
             if peak >= spoke_from
         ]
-        + _rules(record, limits),
-        reason=_reason(record, series.metric, limits),
+        + _rules(record, owner.limits),
+        reason=_reason(record, series.metric, owner.limits),
     )
 
 
@@ -260,18 +235,24 @@ def _reason(record: np.void, metric: str, limits: Limits) -> str:
         told = f"{told}, {limits.broken(float(record['worst'])) or _against_band(record)}"
     told += _HOW.get(int(record["kind"]), "")
     lasted = _span(int(record["ended_ms"] or record["detected_ms"]) - int(record["started_ms"]))
-    now = f"{float(record['actual']):.4g}"
     if status == OPEN:
         return told
     if status == UPDATE:
-        return f"{told}; for {lasted} so far, now {now}"
+        return f"{told}; for {lasted} so far, now {float(record['actual']):.4g}"
+    return f"{told}; {_ending(record, lasted)}"
+
+
+def _ending(record: np.void, lasted: str) -> str:
+    now = f"{float(record['actual']):.4g}"
+    if int(record["left"]):
+        return f"its series {_LEFT[int(record['left'])]}, last {now}"
     if record["adopted"]:
-        return f"{told}; after {lasted} {now} is taken as the new normal"
+        return f"after {lasted} {now} is taken as the new normal"
     if int(record["kind"]) == FLAT:
-        return f"{told}; it moves again, now {now}"
+        return f"it moves again, now {now}"
     if int(record["kind"]) == SHIFT:
-        return f"{told}; it settled at a new level, now {now}"
-    return f"{told}; back to normal after {lasted}"
+        return f"it settled at a new level, now {now}"
+    return f"back to normal after {lasted}"
 
 
 def _span(milliseconds: int) -> str:

@@ -37,11 +37,6 @@ class Step(NamedTuple):
     evicted_at: I64  # before which sample of the step each of them was forgotten, in order
     evicted_texts: tuple[str, ...]
 
-    @property
-    def forgotten(self) -> dict[int, str]:
-        """The names that the evicted slots had."""
-        return dict(zip(self.evicted.tolist(), self.evicted_texts, strict=True))
-
     @classmethod
     def of(
         cls, start: int, stop: int, slots: I64, new: Sequence[int], evicted: Sequence[tuple[int, int, str]]

@@ -30,7 +30,8 @@ ROW: Final = np.dtype(
         ("watched", "u2"),
     ]
 )
-SPEAKING, SILENT, GONE, FORGOTTEN = 0, 1, 2, 3
+SPEAKING, SILENT, GONE, FORGOTTEN, LEFT = 0, 1, 2, 3, 4
+"""`LEFT` is gone without a silence that was told: of a young series, or one that is not watched."""
 
 TOLD: Final = np.dtype(
     [
@@ -40,7 +41,7 @@ TOLD: Final = np.dtype(
         ("detected_ms", "i8"),
         ("ended_ms", "i8"),  # 0 while open
         ("interval_ms", "f4"),
-        ("state", "u1"),  # of the series: silent, speaking again, gone or forgotten
+        ("state", "u1"),  # of the series: silent, speaking again, gone, forgotten or left
     ]
 )
 SILENCE: Final = 1.5
@@ -149,12 +150,13 @@ def _forget(row: Any) -> None:
 @njit(cache=True, nogil=True, inline="always")
 def _look(row: Any, clock: Any, gone_after: int) -> Any:
     """Move a series on by the progress of the others; whether there is something to tell."""
-    if row.learned < _LEARNED or row.watched == 0 or row.state == GONE:
+    if row.learned == 0 or row.state in (GONE, LEFT):
         return False
     beyond = float(clock[1] - row.seen_ms) - _patience_ms(row)
-    if row.state == SILENT:
-        if beyond > gone_after * float(row.interval_ms):
-            row.state = np.uint16(GONE)
+    if row.state == SILENT or row.watched == 0 or row.learned < _LEARNED:
+        interval_ms = float(row.interval_ms) if row.interval_ms > 0.0 else float(LEAST_MS)
+        if beyond > gone_after * interval_ms:
+            row.state = np.uint16(GONE if row.state == SILENT else LEFT)
             return True
         return False
     if beyond <= 0.0:
@@ -210,7 +212,7 @@ def _watch(  # type: ignore[no-untyped-def]
             for slot in range(rows.shape[0]):
                 row = rows[slot]
                 if _look(row, clock, gone_after):
-                    told = _told(told, found, i, slot, row, clock[0] if row.state == GONE else 0, clock[0])
+                    told = _told(told, found, i, slot, row, 0 if row.state == SILENT else clock[0], clock[0])
                     found += 1
                 elif row.state == SPEAKING and row.learned >= _LEARNED and row.interval_ms > 0.0:
                     shortest = min(shortest, row.interval_ms)
