@@ -8,7 +8,8 @@ PYTHON ?= $(shell command -v python3.11 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-TESTS := $(wildcard tests/unit tests/contract tests/integration tests/console tests/faults)
+# The long ones first: each file runs in one of two processes, which should end together.
+TESTS := $(wildcard tests/faults tests/integration tests/console tests/contract tests/unit)
 ARGS ?=
 
 .PHONY: help venv demo test lint types imports unit integration faults bench lock clean need-java need-prometheus need-chromium
@@ -42,7 +43,7 @@ demo: need-java $(STAMP) ## Replay a month of real telemetry through all parts o
 	@$(BIN)/tocsin demo $(ARGS)
 
 test: need-java need-prometheus need-chromium lint types imports ## What CI runs: lint, types, import rule, unit, contract and integration tests
-	$(BIN)/pytest $(TESTS) $(ARGS)
+	$(BIN)/pytest -n 2 --dist loadfile $(TESTS) $(ARGS)
 
 lint: $(STAMP) ## Check style and layout
 	$(BIN)/ruff check .
