@@ -83,36 +83,41 @@ class Worker:
         consumer = WorkerConsumer(self._cfg.kafka, self._cfg.worker, self)
         try:
             with ThreadPoolExecutor(os.cpu_count(), thread_name_prefix="partition") as pool:
-                # Compiles the kernels, which takes seconds: before the group waits for us.
-                await asyncio.get_running_loop().run_in_executor(pool, self._warm_up)
-                self._host = Host(
-                    self._cfg,
-                    consumer,
-                    pool,
-                    self._saver,
-                    self._desk,
-                    self._board,
-                    self._report,
-                    self._interval_s,
-                )
-                await consumer.start(list(self._sources))
-                following = [asyncio.create_task(self._board.run())]
-                if self._desk.needed:
-                    following.append(asyncio.create_task(self._desk.run()))
-                self.metrics_url = endpoint.url
-                log.info("worker started", metrics=endpoint.url, topics=list(self._sources))
-                if started is not None:
-                    started(self)
                 try:
-                    await self._watch(consumer, stop)
-                finally:
-                    await _end(following)
+                    await self._serve(pool, consumer, endpoint, stop, started)
+                finally:  # with the pool: a batch at hand is finished
+                    await self._stop_tasks(list(self._tasks), STOP_TIMEOUT_S)
         finally:
-            await self._stop_tasks(list(self._tasks), STOP_TIMEOUT_S)
             await consumer.stop()
             await self._saver.stop(STOP_TIMEOUT_S)
             endpoint.close()
             log.info("worker stopped")
+
+    async def _serve(
+        self,
+        pool: ThreadPoolExecutor,
+        consumer: WorkerConsumer,
+        endpoint: m.Endpoint,
+        stop: asyncio.Event,
+        started: Callable[[Worker], None] | None,
+    ) -> None:
+        # Compiles the kernels, which takes seconds: before the group waits for us.
+        await asyncio.get_running_loop().run_in_executor(pool, self._warm_up)
+        self._host = Host(
+            self._cfg, consumer, pool, self._saver, self._desk, self._board, self._report, self._interval_s
+        )
+        await consumer.start(list(self._sources))
+        following = [asyncio.create_task(self._board.run())]
+        if self._desk.needed:
+            following.append(asyncio.create_task(self._desk.run()))
+        self.metrics_url = endpoint.url
+        log.info("worker started", metrics=endpoint.url, topics=list(self._sources))
+        if started is not None:
+            started(self)
+        try:
+            await self._watch(consumer, stop)
+        finally:
+            await _end(following)
 
     async def revoked(self, partitions: Iterable[TopicPartition], *, lost: bool) -> None:
         """Give partitions up: finish their batches, or with a lost membership drop them at once."""

@@ -6,6 +6,7 @@ import asyncio
 import csv
 import gzip
 import random
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -15,11 +16,13 @@ from typing import Any
 
 import msgspec
 import pytest
+from structlog.testing import capture_logs
 
 from bench.processes import WorkerProcess
 from schemas.event import AnomalyEvent, Status
 from stream.formats.json_point import encode_point
 from stream.local.process import free_port
+from stream.worker.pipeline import Pipeline
 from stream.worker.worker import Worker
 
 Kit = Any
@@ -116,13 +119,26 @@ async def _equals_one_process(kit: Kit, sent: int) -> None:
     assert sorted(await kit.scores(len(rows))) == sorted(rows)
 
 
-async def test_a_restarted_worker_goes_on_as_if_nothing_had_been(kit: Kit) -> None:
+async def test_a_restarted_worker_goes_on_as_if_nothing_had_been(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch
+) -> None:
     sent = telemetry(SPIKES, services=2)
-    half = len(sent) // 2
-    await kit.send(sent[:half])
-    async with kit.worker():
-        await kit.scores(half, quiet_s=0.0)
-    await kit.send(sent[half:])
+    kit = kit.with_worker(max_batch_messages=100)
+    await kit.send(sent)
+    decode, at_work = Pipeline.decode, threading.Event()
+
+    def slowly(self: Pipeline, messages: Any) -> Any:
+        at_work.set()
+        time.sleep(0.2)
+        return decode(self, messages)
+
+    with capture_logs() as lines, monkeypatch.context() as patch:
+        patch.setattr(Pipeline, "decode", slowly)
+        async with kit.worker():
+            await kit.scores(len(sent) // 10, quiet_s=0.0)
+            at_work.clear()
+            await asyncio.to_thread(at_work.wait)
+    assert not [line for line in lines if line["log_level"] == "warning"]  # batches at hand were finished
     async with kit.worker():
         await _equals_one_process(kit, len(sent))
 
