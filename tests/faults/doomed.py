@@ -18,6 +18,7 @@ from schemas.config import Config
 from stream.kafka import TransactionalProducer
 from stream.worker import worker
 from stream.worker.snapshots import SnapshotStore
+from tests.faults.member import talk
 
 PROGRAM: Final = "from tests.faults.doomed import main; main()"
 
@@ -32,6 +33,7 @@ POINTS: Final = {
 
 
 def main() -> None:
+    talk()
     owner, name, when = POINTS[sys.argv[1]]
     left = int(sys.argv[2])
 

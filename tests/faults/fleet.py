@@ -13,21 +13,22 @@ from typing import Any
 
 import msgspec
 
-from bench.processes import PROGRAM
 from schemas import config
 from stream import kafka as clients
 from stream.formats.json_point import encode_point
 from stream.kafka import KafkaError, TopicPartition
-from tests.faults import doomed
+from tests.faults import doomed, member
 
 STOP_TIMEOUT_S = 20.0
 DOOM_TIMEOUT_S = 60.0
+EXPLAIN_AFTER_S, STANDSTILL_S = 40.0, 90.0
+START_MS, STEP_MS = 1_700_000_000_000, 60_000
 
 
 class Fleet:
     """Worker processes of one group, with one log."""
 
-    def __init__(self, cfg: config.Config, log: Path, program: str = PROGRAM) -> None:
+    def __init__(self, cfg: config.Config, log: Path, program: str = member.PROGRAM) -> None:
         self._cfg, self._program = cfg, program
         self._log = log.open("ab")
         self.workers: list[subprocess.Popen[bytes]] = []
@@ -71,6 +72,11 @@ class Fleet:
             worker.kill()
             worker.wait()
 
+    def explain(self) -> None:
+        """Have each worker write to the log what its tasks wait for (`member.talk`)."""
+        for worker in self.workers:
+            worker.send_signal(signal.SIGUSR1)
+
     def close(self) -> None:
         for worker in list(self.workers):
             self.kill(worker)
@@ -86,7 +92,7 @@ class Load:
     def __init__(self, cfg: config.Config, chance: random.Random, name: str) -> None:
         self._cfg, self._chance, self._name = cfg, chance, name
         self._stop = asyncio.Event()
-        self._row = 0
+        self.row = 0
         self.aborted = 0
 
     async def run(self) -> None:
@@ -112,7 +118,7 @@ class Load:
         await client.begin_transaction()
         for host in range(source.partitions * 4):
             value = 5000.0 if self._chance.random() < 0.004 else self._chance.gauss(10, 1)
-            point = encode_point("load", {"host": str(host)}, 1_700_000_000_000 + self._row * 60_000, value)
+            point = encode_point("load", {"host": str(host)}, START_MS + self.row * STEP_MS, value)
             await client.send(source.topic, value=point, partition=host % source.partitions)
         if abort:
             await client.flush()
@@ -120,7 +126,7 @@ class Load:
             self.aborted += 1
         else:
             await client.commit_transaction()
-            self._row += 1
+            self.row += 1
 
 
 async def _close(client: Any) -> None:
@@ -131,12 +137,12 @@ async def _close(client: Any) -> None:
         pass
 
 
-async def recovered(cfg: config.Config, deadline_s: float = 90.0) -> float:
+async def recovered(cfg: config.Config, fleet: Fleet) -> float:
     """Seconds until each partition has been committed beyond its end at the time of the call.
 
     Telemetry must go on meanwhile: the last offsets of a quiet topic are markers that nobody commits.
     """
-    began = time.monotonic()
+    began, explained = time.monotonic(), False
     source = cfg.inputs[0]
     places = [TopicPartition(source.topic, number) for number in range(source.partitions)]
     client = clients.consumer(cfg.kafka, group_id=cfg.worker.group_id)
@@ -146,7 +152,11 @@ async def recovered(cfg: config.Config, deadline_s: float = 90.0) -> float:
         left = set(client.assignment())
         ends = await client.end_offsets(left)
         while left:
-            assert time.monotonic() - began < deadline_s, f"{left} stand still"
+            passed_s = time.monotonic() - began
+            if passed_s > EXPLAIN_AFTER_S and not explained:
+                explained = True
+                fleet.explain()
+            assert passed_s < STANDSTILL_S, f"{left} stand still"
             for key in list(left):
                 if (await client.committed(key) or 0) > ends[key]:
                     left.discard(key)

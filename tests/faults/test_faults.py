@@ -1,7 +1,8 @@
 """Nothing lost, nothing twice: workers, broker and connections are hurt at random while telemetry flows.
 
-Short form in `make test`; `make faults` runs `FAULTS_ROUNDS` rounds. The verifier reads committed messages
-only, and compares events and scores with what one process makes of the same input in memory.
+One round in `make test`; `make faults` runs `FAULTS_ROUNDS`, each with a seed and topics of its own. The
+verifier reads committed messages only, and compares events and scores with what one process makes of the same
+input in memory.
 """
 
 from __future__ import annotations
@@ -11,8 +12,7 @@ import os
 import random
 import signal
 import time
-from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,12 +20,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench.processes import PROGRAM
 from schemas import config
 from stream import topics
 from stream.local.broker import LocalKafka
 from tests.faults.doomed import POINTS
 from tests.faults.fleet import Fleet, Load, recovered
+from tests.faults.ledger import Ledger, compare
 from tests.faults.proxy import Proxy
 from tests.integration.conftest import Kit
 
@@ -133,75 +133,60 @@ def scene_cfg(kit: Kit) -> config.Config:
     )
 
 
-@pytest.mark.timeout(300 + 600 * ROUNDS)
+@pytest.fixture(scope="module")
+def total(request: pytest.FixtureRequest) -> Iterator[Ledger]:
+    """Of all rounds; printed at the end."""
+    ledger = Ledger()
+    yield ledger
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        print(f"\nin all\n{ledger}")
+
+
+@pytest.mark.timeout(900)
+@pytest.mark.parametrize("seed", range(SEED, SEED + ROUNDS))
 async def test_nothing_is_lost_and_nothing_doubled_whatever_fails(
-    scene_cfg: config.Config, local_kafka: LocalKafka, prefix: str, tmp_path: Path, capsys: Any
+    scene_cfg: config.Config,
+    local_kafka: LocalKafka,
+    prefix: str,
+    tmp_path: Path,
+    capsys: Any,
+    total: Ledger,
+    seed: int,
 ) -> None:
-    chance = random.Random(SEED)
+    chance, ledger = random.Random(seed), Ledger()
     await topics.ensure(scene_cfg)
     load = Load(scene_cfg, chance, f"{prefix}load")
-    table: dict[str, list[float]] = {}
     async with Proxy(local_kafka.port) as proxy:
         through = msgspec.structs.replace(
             scene_cfg, kafka=msgspec.structs.replace(scene_cfg.kafka, bootstrap_servers=proxy.bootstrap)
         )
-        program = os.environ.get("FAULTS_PROGRAM", PROGRAM)
-        fleet = Fleet(through, tmp_path / "workers.log", program)
+        fleet = Fleet(through, tmp_path / "workers.log")
         scene = Scene(scene_cfg, fleet, proxy, local_kafka, chance)
         loading = asyncio.create_task(load.run())
         try:
             fleet.start(2)
             await asyncio.sleep(1)
-            await recovered(scene_cfg)
-            await _hurt(scene, table)
+            await recovered(scene_cfg, fleet)
+            await _hurt(scene, load, ledger)
             await load.finish()
             await loading
-            found = await _verify(Kit(scene_cfg))
+            await compare(Kit(scene_cfg), ledger)
         finally:
             await load.finish()
             fleet.close()
+    ledger.aborted, ledger.lost_replies = load.aborted, proxy.lost_replies
+    total.add(ledger)
     with capsys.disabled():
-        print(_report(table, found, load.aborted, proxy.lost_replies))
-    assert found["events lost"] == found["events doubled"] == 0, (SEED, found)
-    assert found["scores lost or other"] == found["scores doubled or other"] == 0, (SEED, found)
-    assert found["events"] > 20
+        print(f"\nseed {seed}\n{ledger}")
+    assert not ledger.wrong, (seed, ledger.wrong)
+    assert ledger.events > 20
 
 
-async def _hurt(scene: Scene, table: dict[str, list[float]]) -> None:
-    for _ in range(ROUNDS):
-        order = list(scene.faults().items())
-        scene.chance.shuffle(order)
-        for name, inject in order:
-            await asyncio.sleep(scene.chance.uniform(0.3, 1.5))
-            await inject()
-            table.setdefault(name, []).append(await recovered(scene.cfg))
-
-
-async def _verify(kit: Kit) -> Counter[str]:
-    sent = len(await kit.read(kit.cfg.inputs[0].topic, bool, 2.0))
-    expected_events, expected_rows = await kit.reference(sent)
-    events = await kit.events(len(expected_events), quiet_s=2.0)
-    rows = await kit.scores(len(expected_rows), quiet_s=2.0)
-    want, got = Counter(e.event_id for e in expected_events), Counter(e.event_id for e in events)
-    want_rows, got_rows = Counter(expected_rows), Counter(rows)
-    return Counter(
-        {
-            "events": len(expected_events),
-            "scores": len(expected_rows),
-            "events lost": (want - got).total(),
-            "events doubled": (got - want).total(),
-            "scores lost or other": (want_rows - got_rows).total(),
-            "scores doubled or other": (got_rows - want_rows).total(),
-        }
-    )
-
-
-def _report(table: dict[str, list[float]], found: Counter[str], aborted: int, lost_replies: int) -> str:
-    lines = [f"\nseed {SEED}", f"{'fault':<34}{'injected':>9}{'recovery s, median':>20}{'worst':>7}"]
-    for name, seconds in table.items():
-        median = sorted(seconds)[len(seconds) // 2]
-        lines.append(f"{name:<34}{len(seconds):>9}{median:>20.1f}{max(seconds):>7.1f}")
-    lines.append(f"{'upstream transaction aborted':<34}{aborted:>9}")
-    lines.append(f"replies of a commit lost: {lost_replies}")
-    lines += [f"{name}: {count}" for name, count in found.items()]
-    return "\n".join(lines)
+async def _hurt(scene: Scene, load: Load, ledger: Ledger) -> None:
+    order = list(scene.faults().items())
+    scene.chance.shuffle(order)
+    for name, inject in order:
+        await asyncio.sleep(scene.chance.uniform(0.3, 1.5))
+        began = load.row
+        await inject()
+        ledger.injected(name, began, await recovered(scene.cfg, scene.fleet))
