@@ -12,7 +12,7 @@ STAMP := $(VENV)/installed
 TESTS := $(wildcard tests/faults tests/integration tests/console tests/contract tests/unit)
 ARGS ?=
 
-.PHONY: help venv demo test lint types imports unit integration faults bench lock clean need-java need-prometheus need-chromium
+.PHONY: help venv demo test lint types imports unit integration faults soak bench lock clean need-java need-prometheus need-chromium
 
 help: ## Print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -63,6 +63,9 @@ integration: need-java need-prometheus $(STAMP) ## Run the tests on the real bro
 
 faults: need-java $(STAMP) ## Hurt workers, broker and connections for FAULTS_ROUNDS rounds of fifteen faults (34), FAULTS_SEED to repeat
 	FAULTS_ROUNDS=$${FAULTS_ROUNDS:-34} $(BIN)/pytest tests/faults $(ARGS)
+
+soak: need-java $(STAMP) ## An hour of steady load; fails when the memory of worker or sink grows
+	$(BIN)/python -m bench.soak $(ARGS)
 
 bench: need-java $(STAMP) ## Measure the throughput on a real broker
 	$(BIN)/python -m bench.throughput $(ARGS)
