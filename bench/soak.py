@@ -38,6 +38,7 @@ ROUND_S: Final = 2.0
 MOST_GROWTH: Final = 0.02
 """Share of its memory by which a process may grow in an hour; in a day it would be half as large again."""
 
+START_TIMEOUT_S: Final = 300.0
 MB: Final = 1e6
 _ROWS: Final = re.compile(r'^tocsin_sink_rows_total\{table="telemetry"\} (\S+)$', re.MULTILINE)
 
@@ -103,7 +104,7 @@ async def soak(cfg: config.Config, minutes: float, every_s: float) -> list[Readi
     with WorkerProcess(cfg) as worker, sink_process(cfg) as sink:
         sending = asyncio.create_task(telemetry.run())
         try:
-            await worker.wait_for_samples(1)
+            await _begun(worker)
             readings: list[Reading] = []
             began, meter = time.monotonic(), CpuMeter(sink.pid)
             while (passed_s := time.monotonic() - began) < minutes * 60 + every_s / 2:
@@ -125,6 +126,15 @@ async def soak(cfg: config.Config, minutes: float, every_s: float) -> list[Readi
         finally:
             sending.cancel()
             await asyncio.gather(sending, return_exceptions=True)
+
+
+async def _begun(worker: WorkerProcess) -> None:
+    """Wait for the first scores; in a fresh checkout kernels are compiled before."""
+    began = time.monotonic()
+    while (progress := await asyncio.to_thread(worker.progress)) is None or not progress.samples:
+        if time.monotonic() - began > START_TIMEOUT_S:
+            raise RuntimeError("the worker does not begin")
+        await asyncio.sleep(1)
 
 
 def _stored(cfg: config.Config) -> int:
