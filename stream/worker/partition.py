@@ -155,6 +155,7 @@ class PartitionTask:
         else:
             self._producer = IdempotentProducer(self._host.cfg.kafka, self._host.consumer)
         await self._producer.start()
+        await self._producer.settle(worker.group_id, self._partition)
         name = self._host.cfg.topics.journal.name
         if await self._producer.partitions(name) <= number:  # the input has grown
             await topics.grow(self._host.cfg, name, number + 1)

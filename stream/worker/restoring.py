@@ -6,6 +6,7 @@ journal says which offset that is (`schemas.journal.Began`). A snapshot only sho
 
 from __future__ import annotations
 
+import asyncio
 import time
 from bisect import bisect_left
 from collections import deque
@@ -30,6 +31,12 @@ log = structlog.get_logger(__name__)
 
 FETCH_MS: Final = 200
 """A replay looks this often whether it has arrived; nothing waits for it while messages come."""
+
+DOUBT_S: Final = 10.0
+"""How long a group is asked that has forgotten the offset of a partition that it knew. A coordinator that was
+restarted does so for up to 2.5 s; longer delays a start after the offsets were deleted on purpose."""
+
+ASK_EVERY_S: Final = 0.2
 
 UNUSABLE: Final = (SnapshotError, ValueError, KeyError, IndexError, TypeError)
 """What a snapshot raises that is damaged, or that the engine refuses: of another version, or foreign."""
@@ -87,7 +94,7 @@ class Restorer:
     async def restore(self, kept: Restored | None) -> Restored:  # noqa: PLR0911  # a way out for each case
         """The state at the committed offset; when the task stops meanwhile, one that must not be used."""
         first, last = await self._consumer.bounds(self._partition)
-        committed = await self._consumer.committed(self._partition)
+        committed = await self._committed()
         if committed is None:
             start = first if self._cfg.worker.start_from == "earliest" else last
             return self._begin(start, start, "first start")
@@ -111,6 +118,15 @@ class Restorer:
         except MissingArtifactError as error:
             return await self._relearn(first, committed, f"a model is gone that scored: {error}")
         return Restored(committed, pipeline, newest, told=True)
+
+    async def _committed(self) -> int | None:
+        """The committed offset; without transactions the fence does not tell whether the group knows it."""
+        until = time.monotonic() + (DOUBT_S if self._cfg.worker.delivery == "at_least_once" else 0.0)
+        while (committed := await self._consumer.committed(self._partition)) is None:
+            if time.monotonic() > until or not await journal.read(self._cfg, self._partition):
+                break
+            await asyncio.sleep(ASK_EVERY_S)
+        return committed
 
     def _reason_to_begin(self, newest: Began | None, committed: int) -> str:
         if newest is None:

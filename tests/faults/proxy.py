@@ -1,46 +1,32 @@
-"""A TCP proxy before a Kafka broker that can cut and delay connections, and lose one kind of reply."""
+"""A TCP proxy before a Kafka broker: cuts and delays connections, loses replies, forgets offsets."""
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import struct
-from typing import Self
 
 from stream.local.process import LOOPBACK
+from tests.faults.tcp_proxy import TcpProxy
 
-END_TXN = 26  # the request that commits or aborts a transaction
-Streams = tuple[asyncio.StreamReader, asyncio.StreamWriter]
+OFFSET_FETCH, END_TXN, TXN_OFFSET_COMMIT = 9, 26, 28  # keys of requests
+Kinds = dict[int, tuple[int, int]]  # of requests without a reply: correlation id to key and version
 
 
-class Proxy:
+class Proxy(TcpProxy[Kinds]):
     """Passes whole Kafka frames on; the broker's address in its replies is replaced by the proxy's own."""
 
     def __init__(self, broker_port: int) -> None:
-        self._broker_port = broker_port
-        self._open: set[asyncio.StreamWriter] = set()
+        super().__init__(broker_port)
         self._running = asyncio.Event()
         self._running.set()
         self._lose_replies = 0
         self.lost_replies = 0
-
-    async def __aenter__(self) -> Self:
-        self._server = await asyncio.start_server(self._serve, LOOPBACK, 0)
-        self.port: int = self._server.sockets[0].getsockname()[1]
-        return self
-
-    async def __aexit__(self, *exc: object) -> None:
-        self._server.close()
-        self.cut()
+        self._forget = 0
+        self.forgotten = 0
 
     @property
     def bootstrap(self) -> str:
         return f"{LOOPBACK}:{self.port}"
-
-    def cut(self) -> None:
-        """Close all connections; new ones are taken."""
-        for writer in list(self._open):
-            writer.close()
 
     async def delay(self, seconds: float) -> None:
         """Hold everything back for a while."""
@@ -52,55 +38,43 @@ class Proxy:
         """The broker ends the next transactions, but the reply is lost with its connection."""
         self._lose_replies = count
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        try:
-            up_reader, up_writer = await asyncio.open_connection(LOOPBACK, self._broker_port)
-        except OSError:
-            writer.close()
-            return
-        self._open |= {writer, up_writer}
-        ends: set[int] = set()  # correlation ids of requests that end a transaction
-        ways = [
-            asyncio.create_task(self._requests(reader, up_writer, ends)),
-            asyncio.create_task(self._replies(up_reader, writer, ends)),
-        ]
-        try:
-            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
-        except asyncio.CancelledError:  # the test's loop ends; asyncio would log it as an error
-            pass
-        finally:
-            for way in ways:
-                way.cancel()
-            for each in (writer, up_writer):
-                each.close()
-                self._open.discard(each)
+    def forget_offsets(self, count: int) -> None:
+        """Answer as often that nothing was committed, or until an offset is written in a transaction.
 
-    async def _requests(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ends: set[int]
-    ) -> None:
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            while True:
-                frame = await _frame(reader)
-                key, _version, correlation = struct.unpack(">hhi", frame[:8])
-                if key == END_TXN:
-                    ends.add(correlation)
-                await self._pass(writer, frame)
+        So a coordinator answers that has just been restarted.
+        """
+        self._forget = count
 
-    async def _replies(
-        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, ends: set[int]
+    def connected(self) -> Kinds:
+        return {}
+
+    async def requests(
+        self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, state: Kinds
     ) -> None:
-        theirs = LOOPBACK.encode() + struct.pack(">i", self._broker_port)
+        while True:
+            frame = await _frame(reader)
+            key, version, correlation = struct.unpack(">hhi", frame[:8])
+            if key in (OFFSET_FETCH, END_TXN, TXN_OFFSET_COMMIT):
+                state[correlation] = key, version
+            await self._pass(writer, frame)
+
+    async def replies(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, state: Kinds) -> None:
+        theirs = LOOPBACK.encode() + struct.pack(">i", self.upstream_port)
         mine = LOOPBACK.encode() + struct.pack(">i", self.port)
-        with contextlib.suppress(OSError, asyncio.IncompleteReadError):
-            while True:
-                frame = await _frame(reader)
-                if struct.unpack(">i", frame[:4])[0] in ends:
-                    ends.discard(struct.unpack(">i", frame[:4])[0])
-                    if self._lose_replies:
-                        self._lose_replies -= 1
-                        self.lost_replies += 1
-                        return
-                await self._pass(writer, frame.replace(theirs, mine) if len(frame) < 20_000 else frame)
+        while True:
+            frame = await _frame(reader)
+            kind, version = state.pop(struct.unpack(">i", frame[:4])[0], (0, 0))
+            if kind == END_TXN and self._lose_replies:
+                self._lose_replies -= 1
+                self.lost_replies += 1
+                return
+            if kind == TXN_OFFSET_COMMIT:
+                self._forget = 0
+            if kind == OFFSET_FETCH and self._forget:
+                frame = _without_offsets(frame, version)
+                self._forget -= 1
+                self.forgotten += 1
+            await self._pass(writer, frame.replace(theirs, mine) if len(frame) < 20_000 else frame)
 
     async def _pass(self, writer: asyncio.StreamWriter, frame: bytes) -> None:
         await self._running.wait()
@@ -111,3 +85,18 @@ class Proxy:
 async def _frame(reader: asyncio.StreamReader) -> bytes:
     (length,) = struct.unpack(">i", await reader.readexactly(4))
     return await reader.readexactly(length)
+
+
+def _without_offsets(reply: bytes, version: int) -> bytes:
+    """A reply to OffsetFetch: of each topic its name, and of each partition number, offset, text, error."""
+    frame, at = bytearray(reply), 8 if version == 3 else 4  # the third begins with a time
+    (topics,) = struct.unpack_from(">i", frame, at)
+    at += 4
+    for _ in range(topics):
+        at += 2 + struct.unpack_from(">h", frame, at)[0]
+        (partitions,) = struct.unpack_from(">i", frame, at)
+        at += 4
+        for _ in range(partitions):
+            struct.pack_into(">q", frame, at + 4, -1)
+            at += 14 + max(0, struct.unpack_from(">h", frame, at + 12)[0]) + 2
+    return bytes(frame)
