@@ -94,10 +94,11 @@ class IncidentProcess:
         )
         client = kafka.consumer(self._cfg.kafka, group_id=group_id)
         try:
+            anomalies = self._cfg.topics.anomalies.name
             await producer.start()
+            await producer.settle(group_id, TopicPartition(anomalies, 0))
             await self._load()
             await client.start()
-            anomalies = self._cfg.topics.anomalies.name
             count = await producer.partitions(anomalies)
             client.assign([TopicPartition(anomalies, number) for number in range(count)])
             self._show()

@@ -24,7 +24,7 @@ from schemas import config
 from stream import topics
 from stream.local.broker import LocalKafka
 from tests.faults.doomed import POINTS
-from tests.faults.fleet import Fleet, Load, recovered
+from tests.faults.fleet import START_S, Fleet, Load, recovered
 from tests.faults.ledger import Ledger, compare
 from tests.faults.proxy import Proxy
 from tests.integration.conftest import Kit
@@ -166,7 +166,7 @@ async def test_nothing_is_lost_and_nothing_doubled_whatever_fails(
         try:
             fleet.start(2)
             await asyncio.sleep(1)
-            await recovered(scene_cfg, fleet)
+            await recovered(scene_cfg, fleet, START_S)
             await _hurt(scene, load, ledger)
             await load.finish()
             await loading
