@@ -42,16 +42,23 @@ class Monitoring:
     """Both programs as children in one folder; an alert reaches the receiver that is given."""
 
     def __init__(
-        self, folder: Path, metrics_urls: Mapping[str, str], webhook_url: str = "", interval: str = "5s"
+        self,
+        folder: Path,
+        metrics_urls: Mapping[str, str],
+        webhook_url: str = "",
+        interval: str = "5s",
+        keep_firing_for: str = "",
     ) -> None:
         """``metrics_urls`` by process (worker, sink, notify); ``interval`` of scrapes and evaluations.
 
+        ``keep_firing_for`` takes the place of what the rules say: nobody waits a minute for a test.
         Raises `LocalRuntimeError` when a program is missing.
         """
         if lacking := missing():
             raise LocalRuntimeError(lacking)
         self._folder = folder
         self._urls, self._webhook_url, self._interval = metrics_urls, webhook_url, interval
+        self._keep_firing_for = keep_firing_for
         self.prometheus, self.alertmanager = Child("prometheus", folder), Child("alertmanager", folder)
         self.prometheus_url = f"http://{LOOPBACK}:{free_port()}"
         self.alertmanager_url = f"http://{LOOPBACK}:{free_port()}"
@@ -104,7 +111,7 @@ class Monitoring:
     def _prometheus_options(self) -> list[str]:
         cfg = yaml.safe_load((DEPLOY / "prometheus/prometheus.yml").read_text(encoding="utf-8"))
         cfg["global"] = {"scrape_interval": self._interval, "evaluation_interval": self._interval}
-        cfg["rule_files"] = [str(DEPLOY / "prometheus/rules/*.yml")]
+        cfg["rule_files"] = [str(file) for file in self._rules()]
         cfg["alerting"]["alertmanagers"] = [
             {"static_configs": [{"targets": [urlsplit(self.alertmanager_url).netloc]}]}
         ]
@@ -114,6 +121,20 @@ class Monitoring:
         ]
         file = self._write("prometheus.yml", cfg)
         return [f"--config.file={file}", f"--storage.tsdb.path={self._data(self.prometheus)}"]
+
+    def _rules(self) -> list[Path]:
+        files = sorted((DEPLOY / "prometheus/rules").glob("*.yml"))
+        if not self._keep_firing_for:
+            return files
+        return [self._write(f"rules-{file.name}", self._hurried(file)) for file in files]
+
+    def _hurried(self, file: Path) -> Any:
+        rules = yaml.safe_load(file.read_text(encoding="utf-8"))
+        for group in rules["groups"]:
+            for rule in group["rules"]:
+                if "keep_firing_for" in rule:
+                    rule["keep_firing_for"] = self._keep_firing_for
+        return rules
 
     def _write(self, name: str, content: Any) -> Path:
         file = self._folder / name

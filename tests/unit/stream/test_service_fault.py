@@ -25,7 +25,7 @@ ROW = 27_000
 
 LASTS = 40
 SPARE_MS = 3_600_000
-CHANGES = {"web_response": 8.0, "throughput": 0.1, "apdex": 0.5, "error": 300.0}
+CHANGES = {"web_response": 20.0, "throughput": 0.1, "apdex": 0.5, "error": 300.0}
 
 
 class Month(NamedTuple):
