@@ -24,6 +24,7 @@ from detectors.protocol import F32, F64, I64, Asked, Bools, Samples, Scored, Sco
 from detectors.reorder import Reorder
 from detectors.rows import part, prefixed
 from detectors.series import SeriesTable, Step
+from detectors.siblings import Lent, Siblings
 from detectors.silence import FORGOTTEN, GONE, LEFT, Silence
 from detectors.window import Admitted, Windows
 from schemas import config as schema
@@ -71,6 +72,7 @@ class Engine:
         self.windows = Windows(config.window)
         self._ensemble = Ensemble(weights, config.level_half_life_samples)
         self._episodes = Episodes(config)
+        self._siblings = Siblings(config.alert_budget)
         self._silence = Silence(config.max_duration_samples)
         self._stillness = Stillness(config.max_duration_samples)
         self._mutes = Mutes()
@@ -162,7 +164,7 @@ class Engine:
 
     def _make_room(self, step: Step) -> None:
         self._owners.begin(step)
-        rooms: list[Any] = [self.windows, self._ensemble, self._stillness, self._panel]
+        rooms: list[Any] = [self.windows, self._ensemble, self._stillness, self._panel, self._siblings]
         for each in rooms:
             each.reserve(len(self.series))
             if len(step.evicted):
@@ -173,6 +175,7 @@ class Engine:
         self._panel.assign(self.series, step.new)
         self._panel.give_days_off(with_days_off, len(self.series))
         self._mutes.assign(self.series, step.new)
+        self._siblings.assign(self.series, step.new)
 
     def _run(
         self,
@@ -197,23 +200,29 @@ class Engine:
             step.slots[keep], admitted.clock_ms[keep], admitted.interval_ms[keep], values[keep], in_time
         )
         said, scores = self._panel.judge(asked)
-        verdict, certain = self._verdict(asked, admitted.interval_ms[keep], said, scores)
+        lent = self._lent(asked, admitted.ages[keep], said, in_time)
+        verdict, certain = self._verdict(asked, admitted.interval_ms[keep], said, scores, lent)
         certain &= in_time
         flat = in_time & self.policies.watches_flat(asked.slots)
         flat &= self._stillness.flags(asked.slots, asked.values, asked.learn)
         verdict.score[flat] = np.fmax(verdict.score[flat], STANDS_STILL)
         self._part_done("ensemble")
-        unripe = ((states[keep] == SampleState.WARMING_UP) | np.isnan(verdict.score)) & ~certain
-        verdict.score[unripe] = verdict.level[unripe] = np.nan
+        cold = (states[keep] == SampleState.WARMING_UP) & ~certain
+        verdict.score[cold] = np.nan
+        borrowed = ~(lent.score <= verdict.score) & ~np.isnan(lent.score)
+        verdict.score[borrowed] = lent.score[borrowed]
+        unripe = np.isnan(verdict.score)
+        verdict.level[cold | unripe] = np.nan
         after = states[keep]
+        after[borrowed] = SampleState.SCORED
         after[unripe & in_time] = SampleState.WARMING_UP
         states[keep] = after
         counts = in_time & ~unripe & self._ensemble.alerts
         silent, leaving = self._leaving(step, ts_ms, quieted)
         began_at, told, peaks = self._episodes.advance(
             np.arange(len(ts_ms))[keep], asked.slots, ts_ms[keep], asked.values, counts, verdict, scores,
-            _hints(said, scores.shape), certain | flat, flat, self.policies.least_samples(asked.slots),
-            leaving,
+            _hints(said, scores.shape), certain | flat, flat, borrowed,
+            self.policies.least_samples(asked.slots), leaving,
         )  # fmt: skip
         self._fill(floats, started, keep, verdict, began_at)
         self._part_done("episodes")
@@ -255,13 +264,20 @@ class Engine:
         learn = in_time & self._mutes.learns(slots, clock_ms, self.series)
         return Asked(slots, clock_ms, clocks.local_ms, values, learn, exposure_ms, clocks.off)
 
+    def _lent(self, asked: Asked, ages: NDArray[np.uint32], said: list[Scores], in_time: Bools) -> Lent:
+        """What siblings say of the young."""
+        found = self._siblings.judge(asked, ages, band(said), in_time & self.policies.borrows(asked.slots))
+        self._part_done("siblings")
+        return found
+
     def _verdict(
-        self, asked: Asked, interval_ms: F32, said: list[Scores], scores: F32
+        self, asked: Asked, interval_ms: F32, said: list[Scores], scores: F32, lent: Lent
     ) -> tuple[Verdict, Bools]:
-        """The common word, and which samples are anomalous whatever was learned."""
+        """The common word of its own detectors, and which samples are anomalous whatever was learned."""
         policies, slots = self.policies, asked.slots
-        bands = policies.bound(slots, *band(said))
-        policies.restrain(slots, asked.values, bands, scores)
+        bands = policies.bound(slots, *lent.fill(*band(said)))
+        for each in (scores, lent.score[np.newaxis]):
+            policies.restrain(slots, asked.values, bands, each)
         verdict = self._ensemble.join(slots, asked.local_ms, interval_ms, asked.learn, scores, bands)
         certain = policies.beyond(slots, asked.values)
         verdict.score[certain] = np.fmax(verdict.score[certain], BEYOND)
@@ -317,6 +333,7 @@ class Engine:
 
     def _parts(self) -> dict[str, Any]:
         parts = {"reorder": self._reorder, "series": self.series, "window": self.windows}
+        parts |= {"siblings": self._siblings}
         return {**parts, "silence": self._silence, "panel": self._panel, "episodes": self._episodes}
 
     def snapshot(self, into: Buffer | None = None) -> State:
@@ -352,6 +369,7 @@ class Engine:
         engine.adopted |= msgspec.msgpack.decode(state["adopted"].tobytes(), type=dict[int, dict[str, str]])
         for name, each in engine._parts().items():
             each.load(part(name, state))
+        engine._siblings.assign(engine.series, np.arange(len(engine.series)))
         engine._mutes.load(part("mutes", state), engine.series)
         known = np.arange(len(engine.series))
         engine.policies.assign(engine.series, known)

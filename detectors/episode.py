@@ -47,6 +47,7 @@ EPISODE: Final = np.dtype(
         ("excused", "u4"),  # a person called it false or expected
         ("value", "f8"),  # newest sample while it is open
         ("score", "f4"),
+        ("borrowed", "u4"),  # whether it was opened on the word of its siblings
     ]
 )
 
@@ -72,6 +73,7 @@ TOLD: Final = np.dtype(
         ("status", "u1"),
         ("kind", "u1"),
         ("adopted", "u1"),
+        ("borrowed", "u1"),
         ("left", "u1"),  # the series ended, not the anomaly: `GONE` or `FORGOTTEN`, else 0
     ]
 )
@@ -90,7 +92,7 @@ _HEARD = 0.5  # a detector with a lower score gives no hint
 
 
 class Episodes:
-    """The state machine of each series; 148 bytes a series and 4 a detector.
+    """The state machine of each series; 152 bytes a series and 4 a detector.
 
     Opens at a score of 1.0 that exceeds what the last alert left in memory, which fades in event time by
     e-fold a day: what repeats is told once. Where a policy asks for more than one sample, opens when as many
@@ -126,6 +128,7 @@ class Episodes:
         hints: NDArray[np.uint8],
         certain: Bools,
         flat: Bools,
+        borrowed: Bools,
         least: I64,
         leaving: NDArray[Any],
     ) -> tuple[I64, NDArray[Any], F32]:
@@ -133,7 +136,8 @@ class Episodes:
 
         ``position`` increases: it numbers the samples for ``leaving`` (`LEAVING`, in order) and in what is
         told. ``certain`` samples open whatever the last alert was, ``flat`` ones because the series stands
-        still; ``least`` is how many samples an anomaly needs. What is forgotten leaves an empty row.
+        still, ``borrowed`` ones by the scale of siblings; ``least`` is how many samples an anomaly needs.
+        What is forgotten leaves an empty row.
 
         Returns the start of the open anomaly after each sample (0 for none), records of `TOLD`, and for
         each record the peak score of every detector in its episode.
@@ -147,7 +151,7 @@ class Episodes:
         found = _advance(
             rows, lines, self.peaks, *self._limits, position, slots, ts_ms, values, counts, verdict.score,
             verdict.expected, verdict.lower, verdict.upper, scores, hints,
-            certain, flat, least, leaving, started, told, spoke,
+            certain, flat, borrowed, least, leaving, started, told, spoke,
         )  # fmt: skip
         return started, told[:found], spoke[:found]
 
@@ -294,7 +298,7 @@ def _tell(  # type: ignore[no-untyped-def]
     record.worst_lower, record.worst_upper = row.worst_lower, row.worst_upper
     record.revision, record.samples = row.revision, row.samples
     record.kind = _kind(row, row.value, adopted)
-    record.adopted, record.left = adopted, left
+    record.adopted, record.left, record.borrowed = adopted, left, row.borrowed
     if status == CLOSE:
         record.ended_ms = at_ms if adopted else row.hot_ms
         row.open = np.uint32(0)
@@ -325,7 +329,8 @@ def _leave(rows, lines, peaks, leaving, told, spoke, found):  # type: ignore[no-
 @njit(cache=True, nogil=True)
 def _advance(  # type: ignore[no-untyped-def]
     rows, lines, peaks, close_after, max_duration, update_every, position, slots, ts_ms, values, counts,
-    score, expected, lower, upper, scores, hints, certain, flat, least, leaving, started, told, spoke,
+    score, expected, lower, upper, scores, hints, certain, flat, borrowed, least, leaving, started, told,
+    spoke,
 ):  # fmt: skip
     found = left = 0
     for i in range(slots.shape[0]):
@@ -342,6 +347,7 @@ def _advance(  # type: ignore[no-untyped-def]
             if row.open == 0:
                 _begin(row, row.waiting_ms, expected[i], lower[i], upper[i])
                 row.hint = _STANDS if flat[i] else np.uint32(_loudest(scores[:, i], hints[:, i]))
+                row.borrowed = np.uint32(borrowed[i])
                 peaks[slot, :] = np.float32(0.0)
                 status = OPEN
             _count(row, ts_ms[i], values[i], score[i], (expected[i], lower[i], upper[i]))

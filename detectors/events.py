@@ -15,6 +15,7 @@ from detectors.owners import Owner, Owners
 from detectors.policy import Limits
 from detectors.protocol import F32, Detector
 from detectors.series import SeriesTable, series_id
+from detectors.siblings import NAME as SIBLINGS
 from detectors.silence import FORGOTTEN, GONE, LEFT, SILENCE, SPEAKING
 from schemas.event import AnomalyEvent, Direction, Kind, Severity, Spoke, Status
 from schemas.series import Series
@@ -194,7 +195,11 @@ def _event(record: np.void, peaks: list[float], owner: Owner, detectors: Sequenc
 
 def _rules(record: np.void, limits: Limits) -> list[Spoke]:
     """What speaks beside the detectors."""
-    spoke = {LIMITS: bool(limits.broken(float(record["worst"]))), STANDS: int(record["kind"]) == FLAT}
+    spoke = {
+        LIMITS: bool(limits.broken(float(record["worst"]))),
+        STANDS: int(record["kind"]) == FLAT,
+        SIBLINGS: bool(record["borrowed"]),
+    }
     return [Spoke(name, 1, float(record["peak"])) for name, speaks in spoke.items() if speaks]
 
 
@@ -234,6 +239,8 @@ def _reason(record: np.void, metric: str, limits: Limits) -> str:
     else:
         told = f"{told}, {limits.broken(float(record['worst'])) or _against_band(record)}"
     told += _HOW.get(int(record["kind"]), "")
+    if record["borrowed"]:
+        told += "; it is new and judged by its siblings' scale"
     lasted = _span(int(record["ended_ms"] or record["detected_ms"]) - int(record["started_ms"]))
     if status == OPEN:
         return told

@@ -77,6 +77,7 @@ class Policies:
         self._allowed = _ranges([(each.allowed_min, each.allowed_max) for each in rows])
         self._silence = np.array([each.silence for each in rows], np.bool_)
         self._flat = np.array([each.flat for each in rows], np.bool_)
+        self._borrows = np.array([each.siblings and not each.warm_up_samples for each in rows], np.bool_)
         self._limits = bool(np.isfinite(self._allowed).any())
 
     def number(self, series: Series) -> int:
@@ -116,6 +117,11 @@ class Policies:
         """Of which series it is told that they stand still."""
         told: Bools = self._flat[self.of(slots)]
         return told
+
+    def borrows(self, slots: I64) -> Bools:
+        """Which series are judged by their siblings' scale while they are new."""
+        may: Bools = self._borrows[self.of(slots)]
+        return may
 
     def exposure_ms(self, slots: I64, interval_ms: NDArray[np.float32]) -> NDArray[np.float32]:
         """Intervals times the ratio of the series' budget to the engine's.

@@ -35,12 +35,14 @@ class Admitted(NamedTuple):
 
     ``states`` is WARMING_UP before a series has its first samples, else SCORED, for every admitted sample;
     ``clock_ms`` is the time for detectors, which does not decrease within a slot (a late sample gets the
-    newest time); ``interval_ms`` is the learned interval before the sample, 0 while unknown.
+    newest time); ``interval_ms`` is the learned interval before the sample, 0 while unknown; ``ages`` are the
+    samples that the series has had with this one, saturating.
     """
 
     states: NDArray[np.uint8]
     clock_ms: I64
     interval_ms: NDArray[np.float32]
+    ages: NDArray[np.uint32]
 
 
 class Windows:
@@ -72,7 +74,9 @@ class Windows:
         ``warm_up`` is, for each sample, how many its series must have.
         """
         n = len(slots)
-        out = Admitted(np.empty(n, np.uint8), np.empty(n, np.int64), np.empty(n, np.float32))
+        out = Admitted(
+            np.empty(n, np.uint8), np.empty(n, np.int64), np.empty(n, np.float32), np.empty(n, np.uint32)
+        )
         _admit(self._head.array, self._ts_ms, self._values, slots, ts_ms, values, warm_up, *out)
         return out
 
@@ -140,7 +144,7 @@ def _learn_interval(head: Any, gap_ms: int) -> None:
 
 @njit(cache=True, nogil=True)
 def _admit(  # type: ignore[no-untyped-def]
-    heads, ring_ms, ring_values, slots, ts_ms, values, warm_up, states, clock_ms, interval_ms
+    heads, ring_ms, ring_values, slots, ts_ms, values, warm_up, states, clock_ms, interval_ms, ages
 ):
     length = ring_ms.shape[1]
     for i in range(slots.shape[0]):
@@ -148,6 +152,7 @@ def _admit(  # type: ignore[no-untyped-def]
         head = heads[slot]
         clock_ms[i] = max(ts_ms[i], head.newest_ms) if head.count > 0 else ts_ms[i]
         interval_ms[i] = head.interval_ms
+        ages[i] = head.learned
         if np.isnan(values[i]):
             states[i] = _GAP
             continue
@@ -165,5 +170,6 @@ def _admit(  # type: ignore[no-untyped-def]
             head.count += np.uint32(1)
         if head.learned < 0xFFFFFFFF:
             head.learned += np.uint32(1)
+        ages[i] = head.learned
         head.newest_ms = ts_ms[i]
         states[i] = _SCORED if head.learned > warm_up[i] else _WARMING_UP

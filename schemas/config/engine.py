@@ -88,6 +88,13 @@ class Policy(Section, frozen=True):
         bool, Meta(description="Tell when samples stop coming while other series of the partition go on.")
     ] = True
     flat: Annotated[bool, Meta(description="Tell when a lively series stands still.")] = True
+    siblings: Annotated[
+        bool,
+        Meta(
+            description="Judge a new series by the scale of others of its metric until it has its own. A "
+            "policy with warm_up_samples does not."
+        ),
+    ] = True
 
 
 class Engine(Section, frozen=True):
@@ -105,7 +112,12 @@ class Engine(Section, frozen=True):
         Meta(gt=0, le=1000, description="False alarms per series per day that you are willing to read."),
     ] = 0.1
     warm_up_samples: Annotated[
-        int, Meta(ge=8, le=100_000, description="No alert before a series has this many samples.")
+        int,
+        Meta(
+            ge=8,
+            le=100_000,
+            description="No alert before a series has this many samples, or siblings that lend theirs.",
+        ),
     ] = 24
     level_half_life_samples: Annotated[
         float, Meta(gt=0, le=10_000, description="Half-life of the smoothing that turns score into level.")
