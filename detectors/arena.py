@@ -54,7 +54,7 @@ class Arena:
         self.data = np.zeros(capacity, self.data.dtype)
         self._end = 0
         for place, array in zip(self.where, old, strict=True):
-            place["start"] = self._end
+            place["start"] = self._end if len(array) else 0
             self.data[self._end : self._end + len(array)] = array
             self._end += len(array)
 

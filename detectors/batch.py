@@ -21,6 +21,9 @@ from detectors.protocol import F64, I64, Detector
 Fact = str | int | float
 Reason = Literal["too_little_history", "constant", "not_finite"]
 _FACTS: Final = "facts"
+MAX_CHANNELS: Final = 16
+"""Of a group of series that are judged together."""
+
 _LIMIT: Final = 1e37  # values beyond it are taken as this, so that float32 arrays stay finite
 
 
@@ -112,6 +115,20 @@ def sha256(payload: bytes) -> str:
 def facts_of(detector: type[Detector], **facts: Fact) -> dict[str, Fact]:
     """Facts of an artifact with the detector that made it, which `require` looks at."""
     return {"detector": detector.name, "version": detector.version, **facts}
+
+
+def channels_of(artifact: Artifact) -> tuple[str, ...]:
+    """The names of the series that a model of a group was fitted on, in the order of its channels.
+
+    Raises ``ValueError`` for a model of one series.
+    """
+    try:
+        names = msgspec.json.decode(str(artifact.facts["names"]), type=tuple[str, ...])
+    except (KeyError, msgspec.MsgspecError) as error:
+        raise ValueError(f"artifact of {artifact.facts.get('detector')} names no channels") from error
+    if not 1 <= len(names) <= MAX_CHANNELS:
+        raise ValueError(f"artifact of {len(names)} channels, a group has 1 to {MAX_CHANNELS}")
+    return names
 
 
 def require(detector: Detector, artifact: Artifact) -> None:

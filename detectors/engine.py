@@ -14,8 +14,9 @@ from detectors.batch import Artifact, BatchDetector
 from detectors.buffer import Buffer
 from detectors.ensemble import Ensemble, Verdict, band
 from detectors.episode import LEAVING, Episodes
-from detectors.events import Ongoing, anomaly_id, events, ongoing, silences, silent
+from detectors.events import Ongoing, events, excusable, ongoing, silences, silent
 from detectors.flat import STANDS_STILL, Stillness
+from detectors.groups import Groups
 from detectors.mutes import Muted, Mutes
 from detectors.owners import Owners
 from detectors.panel import Panel
@@ -76,6 +77,7 @@ class Engine:
         self._silence = Silence(config.max_duration_samples)
         self._stillness = Stillness(config.max_duration_samples)
         self._mutes = Mutes()
+        self._groups = [Groups(each, config) for each in config.groups]
         self._states = np.zeros(len(SampleState), np.int64)
         self._began = 0.0
         self.adopted: dict[int, dict[str, str]] = {}
@@ -90,8 +92,11 @@ class Engine:
         refuses. ``artifact_id`` is what events will name.
         """
         found = [each for each in self._panel.detectors if each.name == detector]
-        if not found:
+        groups = [each for each in self._groups if each.detector.name == detector]
+        if not found and not groups:
             raise ValueError(f"no detector {detector!r} is configured")
+        if groups:
+            return any(each.adopt(series, artifact, artifact_id, self.series) for each in groups)
         slot = self.series.slot(series)
         if slot is None:
             return False
@@ -101,6 +106,20 @@ class Engine:
             each.adopt(slot, artifact)
         self.adopted[slot] = self.adopted.get(slot, {}) | {detector: artifact_id}
         return True
+
+    def serving(self, series: str, detector: str) -> str | None:
+        """The id of the artifact with which a detector scores a series or group, empty without one.
+
+        None where neither is here, or no detector of that name.
+        """
+        for groups in self._groups:
+            slot = groups.names.slot(series)
+            if slot is not None and groups.detector.name == detector:
+                return groups.adopted.get(slot, "")
+        slot = self.series.slot(series)
+        if slot is None or all(each.name != detector for each in self._panel.detectors):
+            return None
+        return self.adopted.get(slot, {}).get(detector, "")
 
     def mute(self, mute: Muted) -> None:
         """Mark anomalies of these series as muted, and perhaps do not learn, from the next sample on.
@@ -123,17 +142,21 @@ class Engine:
         After ``false`` and ``expected`` a new anomaly must exceed this one by a quarter, which fades by
         e-fold a day. After ``true`` all stays as it is: what is wrong again is told again.
         """
+        for groups in self._groups:
+            groups.label(series, anomaly, verdict)
         slot = self.series.slot(series)
-        if slot is not None and self.can_label(series, anomaly, verdict):
+        if slot is not None and self._can_label(slot, series, anomaly, verdict):
             self._episodes.excuse(slot)
 
     def can_label(self, series: str, anomaly: str, verdict: str) -> bool:
         """Whether `label` would change anything."""
+        if any(groups.can_label(series, anomaly, verdict) for groups in self._groups):
+            return True
         slot = self.series.slot(series)
-        if slot is None or verdict == "true":
-            return False
-        row = self._episodes.row(slot)
-        return not row["excused"] and anomaly_id(series, int(row["started_ms"])) == anomaly
+        return slot is not None and self._can_label(slot, series, anomaly, verdict)
+
+    def _can_label(self, slot: int, series: str, anomaly: str, verdict: str) -> bool:
+        return verdict != "true" and excusable(series, self._episodes.row(slot), anomaly)
 
     def process(self, samples: Samples) -> Scored:
         """Score a batch, then learn it, sample by sample in order."""
@@ -176,6 +199,8 @@ class Engine:
         self._panel.give_days_off(with_days_off, len(self.series))
         self._mutes.assign(self.series, step.new)
         self._siblings.assign(self.series, step.new)
+        for groups in self._groups:
+            groups.follow(step, self.series)
 
     def _run(
         self,
@@ -226,12 +251,13 @@ class Engine:
         )  # fmt: skip
         self._fill(floats, started, keep, verdict, began_at)
         self._part_done("episodes")
-        found = events(told, peaks, self._owners, self._panel.detectors)
-        if len(silent):
-            order = np.argsort(np.concatenate((silent["position"], told["position"])), kind="stable")
-            found = [*silences(silent, self._owners), *found]
-            found = [found[i] for i in order.tolist()]
-        return self._mutes.marked(found)
+        several = [(silent["position"], silences(silent, self._owners))]
+        several.append((told["position"], events(told, peaks, self._owners, self._panel.detectors)))
+        positions = np.arange(len(ts_ms))[keep]
+        interval_ms = admitted.interval_ms[keep]
+        several += [each.judge(asked, interval_ms, in_time, positions, ts_ms) for each in self._groups]
+        self._part_done("groups")
+        return self._mutes.marked(_ordered(several))
 
     def _fallen_silent(self, step: Step, ts_ms: I64, admitted: Admitted) -> NDArray[Any]:
         """Which series have stopped or begun to send again, by position in the step."""
@@ -313,12 +339,15 @@ class Engine:
             evicted=self.series.evictions,
             held=len(self._reorder),
             active_series=len(self.series),
-            open_anomalies=self._episodes.open_count + len(self._silence.open_slots()),
+            open_anomalies=self._episodes.open_count
+            + len(self._silence.open_slots())
+            + sum(each.open_count for each in self._groups),
         )
 
     def open_anomalies(self, most: int) -> list[Ongoing]:
         """The open anomalies with the highest peaks that are not muted; microseconds each."""
         found = chain(
+            *(groups.ongoing() for groups in self._groups),
             (ongoing(slot, self._episodes.row(slot), self.series) for slot in self._episodes.open_slots()),
             (
                 silent(slot, self._silence.started_ms(slot), self.series)
@@ -351,6 +380,8 @@ class Engine:
         state["adopted"] = np.frombuffer(msgspec.msgpack.encode(self.adopted), np.uint8).copy()
         for name, each in self._parts().items():
             state |= prefixed(name, each.snapshot())
+        for i, groups in enumerate(self._groups):
+            state |= prefixed(f"groups{i}", groups.snapshot())
         return state
 
     @classmethod
@@ -371,10 +402,22 @@ class Engine:
             each.load(part(name, state))
         engine._siblings.assign(engine.series, np.arange(len(engine.series)))
         engine._mutes.load(part("mutes", state), engine.series)
+        for i, groups in enumerate(engine._groups):
+            groups.load(part(f"groups{i}", state), engine.series)
         known = np.arange(len(engine.series))
         engine.policies.assign(engine.series, known)
         engine._panel.assign(engine.series, known)
         return engine
+
+
+def _ordered(several: list[tuple[I64, list[AnomalyEvent]]]) -> list[AnomalyEvent]:
+    """Lists of events as one, by the positions of the samples that caused them."""
+    told = [events for _, events in several if events]
+    if len(told) <= 1:
+        return told[0] if told else []
+    order = np.argsort(np.concatenate([positions for positions, _ in several]), kind="stable")
+    joined = list(chain.from_iterable(told))
+    return [joined[i] for i in order.tolist()]
 
 
 def _hints(said: list[Scores], shape: tuple[int, ...]) -> NDArray[np.uint8]:

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
+import msgspec
 import numpy as np
 import xxhash
 from numpy.typing import NDArray
 
 from detectors.episode import CLOSE, DIP, DRIFT, FLAT, OPEN, PATTERN, SHIFT, SPIKE, SPREAD, UPDATE
-from detectors.owners import Owner, Owners
+from detectors.owners import Owner
 from detectors.policy import Limits
 from detectors.protocol import F32, Detector
-from detectors.series import SeriesTable, series_id
+from detectors.series import Names, series_id
 from detectors.siblings import NAME as SIBLINGS
 from detectors.silence import FORGOTTEN, GONE, LEFT, SILENCE, SPEAKING
 from schemas.event import AnomalyEvent, Direction, Kind, Severity, Spoke, Status
@@ -34,12 +35,20 @@ _HOW: Final = {SPREAD: "; it varies unlike before", DRIFT: "; its mean creeps aw
 _LEFT: Final = {GONE: "is taken as gone", LEFT: "is taken as gone", FORGOTTEN: "was forgotten"}
 LIMITS: Final = "limits"  # who speaks where a value is outside its allowed range
 STANDS: Final = "flat"  # and where a lively series stands still
+_A_PART = 0.1  # of a group's anomaly: a channel with a lower share is not named
+_MOST_PARTS: Final = 3
 _TOGETHER = 0.8  # where none alerted alone, two above this alerted together (`detectors.ensemble`)
 _WARNING, _CRITICAL = 1.3, 2.0  # peak scores; 2.0 is the square of the tail probability at the threshold
 
 
+class Named(Protocol):
+    """Whose slots records are of: `detectors.owners.Owners`, or groups."""
+
+    def of(self, slot: int, position: int, forgotten: bool = False) -> Owner: ...
+
+
 def events(
-    told: NDArray[Any], spoke: F32, owners: Owners, detectors: Sequence[Detector]
+    told: NDArray[Any], spoke: F32, owners: Named, detectors: Sequence[Detector]
 ) -> list[AnomalyEvent]:
     """Events of the records (`detectors.episode.TOLD`) in order; ``spoke`` is records x detectors."""
     return [
@@ -48,12 +57,12 @@ def events(
     ]
 
 
-def silences(records: NDArray[Any], owners: Owners) -> list[AnomalyEvent]:
+def silences(records: NDArray[Any], owners: Named) -> list[AnomalyEvent]:
     """Events of records of `detectors.silence.TOLD`."""
     return [_silence(record, _owner(record, owners, int(record["state"])).text) for record in records]
 
 
-def _owner(record: np.void, owners: Owners, state: int) -> Owner:
+def _owner(record: np.void, owners: Named, state: int) -> Owner:
     return owners.of(int(record["slot"]), int(record["position"]), state == FORGOTTEN)
 
 
@@ -114,7 +123,7 @@ class Ongoing(NamedTuple):
     peak_score: float
 
 
-def ongoing(slot: int, episode: np.void, table: SeriesTable) -> Ongoing:
+def ongoing(slot: int, episode: np.void, table: Names) -> Ongoing:
     """What an open episode (`detectors.episode.EPISODE`) is, in the words of its events."""
     series, text = table.series(slot), table.text(slot)
     started_ms, peak = int(episode["started_ms"]), float(episode["peak"])
@@ -130,7 +139,7 @@ def ongoing(slot: int, episode: np.void, table: SeriesTable) -> Ongoing:
     )
 
 
-def silent(slot: int, started_ms: int, table: SeriesTable) -> Ongoing:
+def silent(slot: int, started_ms: int, table: Names) -> Ongoing:
     """A series that is silent now."""
     series, text = table.series(slot), table.text(slot)
     return Ongoing(
@@ -148,6 +157,11 @@ def silent(slot: int, started_ms: int, table: SeriesTable) -> Ongoing:
 def anomaly_id(series: str, started_ms: int) -> str:
     """The same for all revisions, and for the same input after any crash."""
     return _hash(f"{series}\n{started_ms}")
+
+
+def excusable(series: str, newest: np.void, anomaly: str) -> bool:
+    """Whether this is the newest anomaly (`detectors.episode.EPISODE`) of the series, and not excused yet."""
+    return not newest["excused"] and anomaly_id(series, int(newest["started_ms"])) == anomaly
 
 
 def severity(peak_score: float) -> Severity:
@@ -191,6 +205,35 @@ def _event(record: np.void, peaks: list[float], owner: Owner, detectors: Sequenc
         + _rules(record, owner.limits),
         reason=_reason(record, series.metric, owner.limits),
     )
+
+
+def together(
+    record: np.void, event: AnomalyEvent, channels: Sequence[tuple[str, float, float]]
+) -> AnomalyEvent:
+    """The event of a group with its channels in the worst moment: series, value and share (NaN is none)."""
+    shares = {series: share for series, _, share in channels if share >= 0.0}
+    return msgspec.structs.replace(
+        event, contributions=shares, reason=_reason_together(record, event.metric, channels)
+    )
+
+
+def _reason_together(record: np.void, metric: str, channels: Sequence[tuple[str, float, float]]) -> str:
+    """As `_reason`, with the channels that make up most of it."""
+    metrics = [Series.of(series).metric for series, _, _ in channels]
+    names = [m if metrics.count(m) == 1 else c[0] for m, c in zip(metrics, channels, strict=True)]
+    loud = sorted(zip(names, channels, strict=True), key=lambda each: -each[1][2] if each[1][2] > 0 else 0.0)
+    parts = [f"{name} {value:.4g} ({share:.0%})" for name, (_, value, share) in loud if share >= _A_PART]
+    verb = "is" if int(record["status"]) == OPEN else "was"
+    told = f"{metric} {verb} unusual as a whole" + (f": {', '.join(parts[:_MOST_PARTS])}" if parts else "")
+    lasted = _span(int(record["ended_ms"] or record["detected_ms"]) - int(record["started_ms"]))
+    if int(record["status"]) == OPEN:
+        return told
+    if int(record["status"]) == UPDATE:
+        return f"{told}; for {lasted} so far"
+    if record["left"]:
+        return f"{told}; its last member is gone"
+    normal = "this is taken as the new normal" if record["adopted"] else ""
+    return f"{told}; after {lasted} {normal}" if normal else f"{told}; back to normal after {lasted}"
 
 
 def _rules(record: np.void, limits: Limits) -> list[Spoke]:

@@ -10,13 +10,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from detectors.batch import Artifact, FitError, History, Tail, facts_of, require, surprise_of
+from detectors.batch import MAX_CHANNELS, Artifact, FitError, History, Tail, facts_of, require, surprise_of
 from detectors.forest import Forests, Params, grow, score
 from detectors.protocol import F32, F64, I64, Bools, Scores
 from detectors.rows import Rows
 from detectors.tables import TablesDetector
 
-MOST: Final = 16  # channels of a group
 _RING: Final = 5
 _FEATURES: Final = 3  # of a channel
 _LEAST: Final = 200  # samples of history
@@ -25,15 +24,15 @@ _FAR: Final = 1e6  # features are cut at so many spreads
 _RIDGE: Final = 0.1  # of a sample each: keeps channels that are copies of each other apart
 _TELLING: Final = 1.69897  # surprise from which contributions are worked out: 2 % of the history
 
-RECENT: Final = np.dtype([("learned", "u4", (MOST,)), ("ring", "f8", (MOST, _RING))])
+RECENT: Final = np.dtype([("learned", "u4", (MAX_CHANNELS,)), ("ring", "f8", (MAX_CHANNELS, _RING))])
 SCALE: Final = np.dtype(
     [
         ("channels", "u4"),
-        ("middle", "f8", (MOST,)),
-        ("spread", "f8", (MOST,)),
-        ("by", "f8", (MOST, MOST)),  # what the others say of a channel, in spreads
-        ("usual", "f8", (MOST,)),  # spread of what they leave
-        ("reach", "f8", (_FEATURES * MOST,)),  # how far features go
+        ("middle", "f8", (MAX_CHANNELS,)),
+        ("spread", "f8", (MAX_CHANNELS,)),
+        ("by", "f8", (MAX_CHANNELS, MAX_CHANNELS)),  # what the others say of a channel, in spreads
+        ("usual", "f8", (MAX_CHANNELS,)),  # spread of what they leave
+        ("reach", "f8", (_FEATURES * MAX_CHANNELS,)),  # how far features go
     ]
 )
 _SCALES: Final = ("middle", "spread", "by", "usual", "reach")
@@ -107,8 +106,8 @@ class MultidimensionalDetector(TablesDetector):
 def _usable(history: History) -> F64:
     """The moments (n, channels) with any channel, clipped; raises `FitError` where they make no model."""
     values = history.values.reshape(len(history.ts_ms), -1)
-    if not 1 <= values.shape[1] <= MOST:
-        raise ValueError(f"multidimensional takes 1 to {MOST} channels, not {values.shape[1]}")
+    if not 1 <= values.shape[1] <= MAX_CHANNELS:
+        raise ValueError(f"multidimensional takes 1 to {MAX_CHANNELS} channels, not {values.shape[1]}")
     values = values[~np.isnan(values).all(axis=1)]
     if len(values) < _LEAST:
         raise FitError(
@@ -178,8 +177,8 @@ def _all_raw(forest, scales, features, out):  # type: ignore[no-untyped-def]
 def _features(row, scale, values, without, out):  # type: ignore[no-untyped-def]
     """Features of a moment, as if channel ``without`` were missing; false when all are."""
     channels = np.int64(scale.channels)
-    standard = np.zeros(MOST)
-    there = np.zeros(MOST, np.bool_)
+    standard = np.zeros(MAX_CHANNELS)
+    there = np.zeros(MAX_CHANNELS, np.bool_)
     for c in range(values.shape[0]):
         if c < channels and c != without and not np.isnan(values[c]):
             there[c] = True
@@ -206,7 +205,7 @@ def _features(row, scale, values, without, out):  # type: ignore[no-untyped-def]
 @njit(cache=True, nogil=True)
 def _learn(row, values):  # type: ignore[no-untyped-def]
     for c in range(values.shape[0]):
-        if c < MOST and not np.isnan(values[c]):
+        if c < MAX_CHANNELS and not np.isnan(values[c]):
             row.ring[c, np.int64(row.learned[c]) % _RING] = values[c]
             # Far beyond the ring the count goes on in its last rounds: the place stays, and it never wraps.
             at = np.int64(row.learned[c]) + 1
@@ -225,7 +224,7 @@ def _step(  # type: ignore[no-untyped-def]
     rows, scales, models, nodes, node_places, firsts, first_places, slots, values, learn, surprise, shares
 ):
     forest = models, nodes, node_places, firsts, first_places
-    window = np.empty(_FEATURES * MOST, np.float32)
+    window = np.empty(_FEATURES * MAX_CHANNELS, np.float32)
     for i in range(slots.shape[0]):
         slot = slots[i]
         row, model, scale = rows[slot], models[slot], scales[slot]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from detectors.calendar import Calendar
 from detectors.protocol import F32, F64, I64, Bools
 from detectors.rows import grown
-from detectors.series import SeriesTable
+from detectors.series import Names
 from schemas import config
 from schemas.matcher import Matcher
 from schemas.series import Series
@@ -84,7 +84,7 @@ class Policies:
         """Which policy a series gets, counted from 1; 0 where none matches."""
         return next((i for i, each in enumerate(self._matchers, 1) if each.matches(series)), 0)
 
-    def assign(self, table: SeriesTable, new: I64) -> I64:
+    def assign(self, table: Names, new: I64) -> I64:
         """Look at series that have come; returns the slots of those with days off."""
         if not self.listed:
             return new[:0]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, Protocol
 
 import numpy as np
 import xxhash
@@ -24,6 +24,15 @@ _SORTED: Final = 4096
 
 _HOLES_BYTES: Final = 4096
 """Holes that do not matter."""
+
+
+class Names(Protocol):
+    """What slots are called: those of `SeriesTable`, or of groups."""
+
+    def __len__(self) -> int: ...
+    def text(self, slot: int) -> str: ...
+    def series(self, slot: int) -> Series: ...
+    def series_id(self, slot: int) -> str: ...
 
 
 class Step(NamedTuple):

@@ -52,6 +52,8 @@ class AnomalyEvent(msgspec.Struct, frozen=True, kw_only=True):
     and revision, so that the same input gives the same id after any crash. Times are Unix milliseconds.
     ``score`` is that of the sample that caused this revision, 1.0 at the alert threshold. ``severity`` is
     derived from ``peak_score``. ``expected``, ``lower`` and ``upper`` are null while no detector has them.
+    Where ``series`` is a group of series there are no values; ``contributions`` then has the share of each
+    channel, by its series, in the worst moment so far.
     """
 
     event_id: str
@@ -78,3 +80,4 @@ class AnomalyEvent(msgspec.Struct, frozen=True, kw_only=True):
     detectors: list[Spoke]
     reason: str
     muted_by: str | None = None
+    contributions: dict[str, float] = {}

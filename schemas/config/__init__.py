@@ -12,7 +12,7 @@ from msgspec import Meta, field
 
 from schemas.config.base import Ms, Name, Port, Positive, Section, Text
 from schemas.config.console import Console, DataSource
-from schemas.config.engine import DetectorConfig, Engine, Policy
+from schemas.config.engine import DetectorConfig, Engine, Group, Policy
 from schemas.config.incidents import Changes, IncidentGroup, IncidentLink, Incidents, Notify, NotifyTarget
 from schemas.config.kafka import Input, Kafka, Topic, Topics
 from schemas.config.observe import Log, Metrics
@@ -29,6 +29,7 @@ __all__ = [
     "DataSource",
     "DetectorConfig",
     "Engine",
+    "Group",
     "IncidentGroup",
     "IncidentLink",
     "Incidents",

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from msgspec import Meta, field
 
-from schemas.config.base import Section, Text
+from schemas.config.base import Ms, Section, Text
 
 
 class DetectorConfig(Section, frozen=True):
@@ -22,6 +22,33 @@ class DetectorConfig(Section, frozen=True):
             "of their detectors alone. Entries of one name must not overlap."
         ),
     ] = "*"
+
+
+class Group(Section, frozen=True):
+    """Series that one detector judges together, such as all metrics of a service.
+
+    It speaks once it has a model: see `refresh.rules`. Its members must be in one partition, at least more
+    than half of them: see docs/refresh.md.
+    """
+
+    name: Annotated[
+        str,
+        Meta(
+            pattern=r"^[A-Za-z_][A-Za-z0-9_.:]*$",
+            description='The metric of the group\'s anomalies, as in `service{service="shop"}`.',
+        ),
+    ]
+    group_by: Annotated[list[Text], Meta(min_length=1, description="Labels whose values members share.")]
+    match: Annotated[Text, Meta(description="The series that may be members, as in a policy.")] = "*"
+    detector: Annotated[Text, Meta(description="A detector of many channels.")] = "multidimensional"
+    params: Annotated[dict[str, Any], Meta(description="Parameters of the detector.")] = {}
+    interval_ms: Annotated[
+        int, Meta(ge=1000, le=86_400_000, description="A moment of the group: the mean of each member in it.")
+    ] = 60_000
+    wait_ms: Annotated[
+        Ms,
+        Meta(description="A moment waits this long for missing members; at most eight times interval_ms."),
+    ] = 60_000
 
 
 class Policy(Section, frozen=True):
@@ -103,6 +130,9 @@ class Engine(Section, frozen=True):
     detectors: list[DetectorConfig] = field(
         default_factory=lambda: [DetectorConfig(name="large"), DetectorConfig(name="rare")]
     )
+    groups: Annotated[
+        list[Group], Meta(description="Series that are judged together, beside each alone.")
+    ] = []
     window: Annotated[
         int,
         Meta(ge=16, le=4096, description="Newest samples kept of each series, for windows and explanations."),
