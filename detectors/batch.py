@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, Final, Literal, NamedTuple, Protocol, TypeGuard, runtime_checkable
 
 import msgspec
@@ -76,6 +76,22 @@ class BatchDetector(Detector, Protocol):
 
         Raises ``ValueError`` for an artifact of another detector or version.
         """
+
+
+@runtime_checkable
+class ManyFits(BatchDetector, Protocol):
+    """A detector whose fits cost less together."""
+
+    @classmethod
+    def fit_many(
+        cls, params: Mapping[str, Any], histories: Sequence[History], seed: int
+    ) -> list[Artifact | FitError]:
+        """As `fit` for each history, up to rounding; a `FitError` where there is no model."""
+
+
+def fits_many(detector: type[Detector]) -> TypeGuard[type[ManyFits]]:
+    """Whether histories may be fitted together."""
+    return hasattr(detector, "fit_many")
 
 
 def is_batch(detector: type[Detector]) -> TypeGuard[type[BatchDetector]]:

@@ -47,6 +47,7 @@ class Counts(NamedTuple):
     held: int  # samples waiting for their place in time
     active_series: int
     open_anomalies: int
+    moments: int  # of groups, that were judged
 
 
 class Engine:
@@ -342,6 +343,7 @@ class Engine:
             open_anomalies=self._episodes.open_count
             + len(self._silence.open_slots())
             + sum(each.open_count for each in self._groups),
+            moments=sum(each.judged for each in self._groups),
         )
 
     def open_anomalies(self, most: int) -> list[Ongoing]:

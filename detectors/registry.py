@@ -29,10 +29,10 @@ def load(name: str) -> type[Detector]:
 
 
 def load_for_series(name: str) -> type[Detector]:
-    """As `load`; raises ``ValueError`` for a detector of groups, whose series an engine does not join."""
+    """As `load`; raises ``ValueError`` for a detector of groups."""
     detector = load(name)
     if getattr(detector, "channels", "one") == "many":
-        raise ValueError(f"{name} takes several series at once: ask /find, a worker does not join them")
+        raise ValueError(f"{name} judges several series together: it belongs under engine.groups")
     return detector
 
 

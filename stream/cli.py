@@ -215,6 +215,13 @@ def produce(
         list[str] | None,
         typer.Option("--label", "-l", help="A label for all, as service=shop.", show_default=False),
     ] = None,
+    key_by: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A label whose series land in one partition, as groups want them; may be repeated.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Send files to a telemetry topic; a series always lands in the same partition."""
     cfg = _load_quiet(config, overrides)
@@ -231,6 +238,7 @@ def produce(
         topic=topic or cfg.inputs[0].topic,
         encoding=encoding,
         rate=rate,
+        key_by=key_by or [],
     )
 
 

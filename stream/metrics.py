@@ -71,6 +71,9 @@ ACTIVE_SERIES: Final = Spec("gauge", "tocsin_active_series", "Series that have s
 EVICTED: Final = Spec(
     "counter", "tocsin_evicted_series", "Series forgotten because there were too many.", PARTITION
 )
+GROUP_MOMENTS: Final = Spec(
+    "counter", "tocsin_group_moments", "Moments of groups that were judged.", PARTITION
+)
 OPEN_ANOMALIES: Final = Spec("gauge", "tocsin_open_anomalies", "Anomalies that are open.", PARTITION)
 OPEN_ANOMALY: Final = Spec(
     "gauge",
@@ -245,6 +248,7 @@ SETS: Final[dict[str, list[Spec]]] = {
         ENGINE_SECONDS,
         ACTIVE_SERIES,
         EVICTED,
+        GROUP_MOMENTS,
         OPEN_ANOMALIES,
         OPEN_ANOMALY,
         HIDDEN_ANOMALIES,

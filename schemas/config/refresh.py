@@ -55,8 +55,13 @@ class Trainer(Section, frozen=True):
 
     group_id: Name = "tocsin-trainer"
     processes: Annotated[int, Meta(ge=1, le=256, description="Fits at the same time.")] = 2
+    stack: Annotated[
+        int,
+        Meta(ge=1, le=4096, description="Most series that one process fits together, where a detector can."),
+    ] = 16
     memory_limit_bytes: Annotated[
-        int, Meta(ge=64 * 1024 * 1024, description="A fit whose process grows beyond it is ended.")
+        int,
+        Meta(ge=64 * 1024 * 1024, description="A fit that grows beyond it with its children is ended."),
     ] = 4 * 1024**3
     shadow_ms: Annotated[
         Ms, Meta(description="The newest history on which a new model is compared with the serving one.")

@@ -28,6 +28,7 @@ def run(
     topic: str,
     encoding: Encoding,
     rate: float | None,
+    key_by: Sequence[str] = (),
 ) -> None:
     """Send the files one after the other and say how fast it went."""
     fixed = parse_labels(labels)
@@ -44,7 +45,10 @@ def run(
                 )
 
             chunks: Iterator[Chunk] = read(path, kind, columns, fixed, chunk_size(rate), meter)
-            sent = asyncio.run(produce(cfg.kafka, topic, chunks, encoding=encoding, rate=rate, progress=tell))
+            sending = produce(
+                cfg.kafka, topic, chunks, encoding=encoding, rate=rate, key_by=key_by, progress=tell
+            )
+            sent = asyncio.run(sending)
             total = Sent(*(a + b for a, b in zip(total, sent, strict=True)))
     _sum_up(console, topic, total, time.monotonic() - began)
 

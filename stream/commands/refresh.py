@@ -21,7 +21,7 @@ from stream.refresh.timetable import Timetable
 
 def run(cfg: config.Config, series: str, detector: str) -> None:
     """Send a request for each rule of the series; the trainers' answers go to `tocsin.results`."""
-    watched = Timetable(cfg.refresh).saw(series, 0, 0)
+    watched = Timetable(cfg.refresh, cfg.engine.groups).saw(series, 0, 0)
     found = watched.models if watched is not None else {}
     rules = {name: model.rule for name, model in found.items() if detector in {"", name}}
     if not rules:

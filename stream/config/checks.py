@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from detectors import registry
 from detectors.calendar import clock_changes, public_holidays
-from schemas.config import Config, DetectorConfig, Policy, RefreshRule
+from schemas.config import Config, DetectorConfig, Group, Policy, RefreshRule
 from schemas.matcher import Matcher
 from stream.addresses import is_loopback
 from stream.config.values import Problem
@@ -89,11 +89,12 @@ def _timeouts(config: Config) -> Iterator[tuple[str, str]]:
 
 def _refresh(config: Config) -> Iterator[tuple[str, str]]:
     names = {detector.name for detector in config.engine.detectors}
+    names |= {group.detector for group in config.engine.groups}
     for i, rule in enumerate(config.refresh.rules):
         if rule.detector not in names:
             yield (
                 f"refresh.rules[{i}].detector",
-                f"{rule.detector!r} is not in engine.detectors, so no worker would use its models",
+                f"{rule.detector!r} is in neither engine.detectors nor engine.groups: no worker would use it",
             )
             continue
         yield from _matcher(f"refresh.rules[{i}].match", rule.match)
@@ -153,6 +154,21 @@ def _engine(config: Config) -> Iterator[tuple[str, str]]:
         yield from _matcher(f"engine.detectors[{i}].match", detector.match)
     for i, policy in enumerate(engine.policies):
         yield from _policy(policy, f"engine.policies[{i}]")
+    names = Counter(group.name for group in engine.groups)
+    for i, group in enumerate(engine.groups):
+        yield from _group(group, f"engine.groups[{i}]")
+        if names[group.name] > 1:
+            yield f"engine.groups[{i}].name", f"{group.name!r} stands {names[group.name]} times"
+
+
+def _group(group: Group, path: str) -> Iterator[tuple[str, str]]:
+    yield from _matcher(f"{path}.match", group.match)
+    if group.detector not in registry.names():
+        yield f"{path}.detector", _unknown("detector", group.detector, set(registry.names()))
+    elif getattr(registry.load(group.detector), "channels", "one") != "many":
+        yield f"{path}.detector", f"{group.detector} judges one series at a time, not a group"
+    if group.wait_ms > 8 * group.interval_ms:
+        yield f"{path}.wait_ms", f"must be at most eight times interval_ms ({8 * group.interval_ms})"
 
 
 def _policy(policy: Policy, path: str) -> Iterator[tuple[str, str]]:

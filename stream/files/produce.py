@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Final, Literal, NamedTuple
 
 import numpy as np
@@ -54,9 +54,13 @@ async def produce(
     *,
     encoding: Encoding = "json",
     rate: float | None = None,
+    key_by: Sequence[str] = (),
     progress: Callable[[Sent], None] = lambda _: None,
 ) -> Sent:
     """Send all chunks and wait until the broker has them; ``rate`` is in samples a second.
+
+    Series with the same values of the labels ``key_by`` land in one partition; without, and for a series that
+    lacks one of them, its name decides.
 
     ``progress`` hears of the total so far. Raises `UserError` when there is no broker or no such topic.
     """
@@ -64,7 +68,7 @@ async def produce(
     client = kafka.producer(cfg, linger_ms=20, max_batch_size=kafka.BATCH_BYTES)
     await client.start()
     try:
-        sender = Sender(client, topic, partitions, encoding)
+        sender = Sender(client, topic, partitions, encoding, key_by)
         began = asyncio.get_running_loop().time()
         for chunk in chunks:
             if rate is not None:
@@ -118,9 +122,13 @@ class _Dictionary:
 class Sender:
     """Turns chunks into messages of the right partition."""
 
-    def __init__(self, client: Any, topic: str, partitions: int, encoding: Encoding) -> None:
+    def __init__(
+        self, client: Any, topic: str, partitions: int, encoding: Encoding, key_by: Sequence[str] = ()
+    ) -> None:
         self._client, self._topic, self._count, self._encoding = client, topic, partitions, encoding
+        self._key_by = key_by
         self._partition: dict[bytes, int] = {}
+        self._keys: dict[str, bytes] = {}
         self._labels: dict[str, Series] = {}
         self._dictionaries = [_Dictionary() for _ in range(partitions)]
         self._unconfirmed: list[asyncio.Future[Any]] = []
@@ -142,7 +150,7 @@ class Sender:
             await delivery
 
     async def _columns(self, chunk: Samples) -> None:
-        place = np.array([self._place(name.encode()) for name in chunk.series], np.int64)
+        place = np.array([self._place(self._key(name)) for name in chunk.series], np.int64)
         partition = place[chunk.series_index]
         for number in np.unique(partition).tolist():
             rows = np.flatnonzero(partition == number)
@@ -155,7 +163,7 @@ class Sender:
 
     async def _points(self, chunk: Samples) -> None:
         messages: dict[int, list[tuple[bytes, bytes]]] = {}
-        keys = [name.encode() for name in chunk.series]
+        keys = [self._key(name) for name in chunk.series]
         rows = zip(chunk.series_index.tolist(), chunk.ts_ms.tolist(), chunk.values.tolist(), strict=True)
         gaps = 0
         for i, ts_ms, value in rows:
@@ -202,6 +210,16 @@ class Sender:
         found = self._partition.get(key)
         if found is None:
             found = self._partition[key] = partition_of(key, self._count)
+        return found
+
+    def _key(self, text: str) -> bytes:
+        """What decides the partition of a series, and is the key of its points."""
+        found = self._keys.get(text)
+        if found is None:
+            labels = self._series(text).labels
+            shared = {label: labels.get(label, "") for label in self._key_by}
+            grouped = shared and all(shared.values())
+            found = self._keys[text] = (Series("", shared).text() if grouped else text).encode()
         return found
 
     def _series(self, text: str) -> Series:

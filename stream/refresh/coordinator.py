@@ -61,7 +61,7 @@ class Coordinator:
     def __init__(self, cfg: config.Config) -> None:
         self._cfg = cfg
         self._metrics = m.Metrics("coordinator")
-        self.timetable = Timetable(cfg.refresh)
+        self.timetable = Timetable(cfg.refresh, cfg.engine.groups)
         self._incidents = IncidentProcess(cfg, self._metrics)
         self._verdicts = commanding.Verdicts()
         self.metrics_url = ""

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from schemas.request import Failure
-from stream.refresh.fitting import Job, NotDone, Outcome
+from stream.refresh.jobs import Job, NotDone, Outcome
 
 LOOK_EVERY_S: Final = 0.05
 """How often the memory of a fit is looked at. Longer lets one that grows fast take more than its limit."""
@@ -27,7 +27,7 @@ _THREADS: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL
 
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
 
-_decode = msgspec.msgpack.Decoder(Outcome).decode
+_decode = msgspec.msgpack.Decoder(list[Outcome]).decode
 
 
 class FitProcess:
@@ -37,8 +37,8 @@ class FitProcess:
         self._limit_bytes = memory_limit_bytes
         self._process: Process | None = None
 
-    async def run(self, job: Job, deadline_s: float) -> Outcome:
-        """Do a job. Cancelling ends the process, too."""
+    async def run(self, job: Job, deadline_s: float) -> list[Outcome] | NotDone:
+        """Do a job: an outcome for each request, or why there is none. Cancelling ends the process, too."""
         process = await self._started()
         asking = asyncio.create_task(_ask(process, msgspec.msgpack.encode(job)))
         try:
@@ -54,8 +54,8 @@ class FitProcess:
                 asking.cancel()
                 await asyncio.gather(asking, return_exceptions=True)
                 await self.stop()
-        outcome: Outcome = _decode(answer)
-        return outcome
+        outcomes: list[Outcome] = _decode(answer)
+        return outcomes
 
     async def _watch(self, asking: asyncio.Task[bytes], pid: int, deadline: float) -> NotDone | None:
         while True:
@@ -106,9 +106,27 @@ async def _ask(process: Process, message: bytes) -> bytes:
 
 
 def _resident_bytes(pid: int) -> int:
-    """Zero where it cannot be told: the process has just ended."""
+    """Of a process and those that it has started, as Prophet starts its optimizer.
+
+    Zero where it cannot be told: the process has just ended.
+    """
+    return sum(_pages(each) for each in _descendants(pid)) * _PAGE_BYTES
+
+
+def _descendants(pid: int) -> list[int]:
+    """The processes that descend from one, itself included."""
+    found = [pid]
+    for each in found:  # grows meanwhile
+        with contextlib.suppress(OSError):
+            for task in os.listdir(f"/proc/{each}/task"):  # noqa: PTH208  # twenty times a second
+                with open(f"/proc/{each}/task/{task}/children", encoding="ascii") as file:  # noqa: PTH123
+                    found += [int(child) for child in file.read().split()]
+    return found
+
+
+def _pages(pid: int) -> int:
     try:
         with open(f"/proc/{pid}/statm", encoding="ascii") as file:  # noqa: PTH123  # twenty times a second
-            return int(file.read().split()[1]) * _PAGE_BYTES
+            return int(file.read().split()[1])
     except (OSError, IndexError):
         return 0

@@ -5,7 +5,7 @@ Time is event time, the newest sample of each series, so that a replayed month a
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from schemas import config
 from schemas.control import Command, Label, Refresh
+from schemas.group import Grouping
 from schemas.matcher import Matcher
 from schemas.request import Failed, Fitted, Trigger
 from schemas.series import Series
@@ -63,24 +64,41 @@ class Due(NamedTuple):
 class Timetable:
     """Fed with what the scores say; asked for what is due."""
 
-    def __init__(self, cfg: config.Refresh) -> None:
+    def __init__(self, cfg: config.Refresh, groups: Sequence[config.Group] = ()) -> None:
         self._cfg = cfg
         self._rules = [(rule, Matcher.parse(rule.match)) for rule in cfg.rules]
+        self._groupings = [Grouping(each) for each in groups]
         self._watched: dict[str, Watched | None] = {}  # None: no rule matches
+        self._groups_of: dict[str, list[str]] = {}  # of series that have any
         self.clock_ms = 0
 
     def saw(self, series: str, first_ms: int, last_ms: int) -> Watched | None:
-        """A series has samples from and to these times."""
+        """A series has samples from and to these times, and so have the groups that it belongs to."""
         if series not in self._watched:
             if len(self._watched) >= MAX_SERIES:
                 return None
-            models = self._models(series)
-            self._watched[series] = Watched(models, first_ms) if models else None
-        watched = self._watched[series]
+            parsed = Series.of(series)
+            groups = [group for each in self._groupings if (group := each.of(parsed))]
+            if groups:
+                self._groups_of[series] = groups
+            self._watch(series, first_ms)
+        for group in self._groups_of.get(series, ()):
+            self._watch(group, first_ms)
+            self._seen(group, first_ms, last_ms)
+        self.clock_ms = max(self.clock_ms, last_ms)
+        return self._seen(series, first_ms, last_ms)
+
+    def _watch(self, text: str, first_ms: int) -> None:
+        """A series or group that was not known gets the models of its rules."""
+        if text not in self._watched:
+            models = self._models(text)
+            self._watched[text] = Watched(models, first_ms) if models else None
+
+    def _seen(self, text: str, first_ms: int, last_ms: int) -> Watched | None:
+        watched = self._watched[text]
         if watched is not None:
             watched.first_ms = min(watched.first_ms, first_ms)
             watched.last_ms = max(watched.last_ms, last_ms)
-        self.clock_ms = max(self.clock_ms, last_ms)
         return watched
 
     def residuals(self, watched: Watched, residuals: NDArray[np.float64]) -> None:
@@ -177,10 +195,16 @@ class Timetable:
         return watched.models.get(detector) if watched is not None else None
 
     def _models(self, text: str) -> dict[str, Model]:
-        """The first rule of each detector that matches."""
+        """The first rule of each detector that matches, of groups those of their detector alone."""
         series = Series.of(text)
+        of_groups = {each.cfg.detector for each in self._groupings}
+        names = {each.cfg.detector for each in self._groupings if each.cfg.name == series.metric}
         models: dict[str, Model] = {}
         for rule, matcher in self._rules:
+            if rule.detector in of_groups and rule.detector not in names:
+                continue
+            if rule.detector not in of_groups and names:
+                continue
             if rule.detector not in models and matcher.matches(series):
                 models[rule.detector] = Model(rule)
         return models

@@ -8,7 +8,6 @@ artifact of a request replaces the first one, and is equal to it.
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Callable
 from typing import Any, Final, cast
 
@@ -35,8 +34,8 @@ from stream import metrics as m
 from stream.errors import UserError
 from stream.kafka import KafkaError, Record
 from stream.refresh.artifacts import key, store_of
-from stream.refresh.fit_process import FitProcess
-from stream.refresh.fitting import Answered, Done, Job, NotDone
+from stream.refresh.crew import Crew
+from stream.refresh.jobs import Answered, Done, NotDone
 from stream.running import until_signal
 
 log = structlog.get_logger(__name__)
@@ -46,8 +45,8 @@ NO_POLL_LIMIT_MS: Final = 2**31 - 1
 session."""
 
 AHEAD: Final = 32
-"""Most requests taken and not answered. More would wait here while another trainer is idle; with fewer a
-cancellation behind them is heard later."""
+"""Least requests that may be taken and not answered; with stacks, two for each process. More would wait here
+while another trainer is idle; with fewer a cancellation behind them is heard later."""
 
 FETCH_MS: Final = 500
 OFFSETS_TIMEOUT_S: Final = 10.0
@@ -70,10 +69,8 @@ class Trainer:
         self._cfg = cfg
         self._metrics = m.Metrics("trainer")
         self._store = store_of(cfg)
-        self._processes = [FitProcess(cfg.trainer.memory_limit_bytes) for _ in range(cfg.trainer.processes)]
-        self._idle: asyncio.Queue[FitProcess] = asyncio.Queue()
-        for process in self._processes:
-            self._idle.put_nowait(process)
+        self._crew = Crew(cfg, self._metrics, self._begun)
+        self._ahead = max(AHEAD, 2 * cfg.trainer.stack * cfg.trainer.processes)
         self._running: dict[asyncio.Task[None], tuple[Any, int]] = {}  # partition and offset
         self._by_id: dict[str, asyncio.Task[None]] = {}
         self._cancelled: set[str] = set()
@@ -90,31 +87,33 @@ class Trainer:
         )
         kafka.subscribe(self._client, [self._cfg.topics.requests.name], self._revoked)
         try:
-            await asyncio.gather(*(process.start() for process in self._processes))
+            await self._crew.start()
             await self._producer.start()
             await self._client.start()
             self.metrics_url = endpoint.url
-            log.info("trainer started", metrics=endpoint.url, processes=len(self._processes))
+            log.info("trainer started", metrics=endpoint.url, processes=self._cfg.trainer.processes)
             if started is not None:
                 started(self)
             while not stop.is_set():
                 await self._step(stop)
         finally:
             await self._give_up()
-            await asyncio.gather(*(process.stop() for process in self._processes))
+            await self._crew.stop()
             await kafka.stop(self._client, self._producer)
             endpoint.close()
             log.info("trainer stopped")
 
     async def _step(self, stop: asyncio.Event) -> None:
         """Take requests; those beyond the processes wait, so that their cancellation is heard."""
-        if len(self._running) >= AHEAD:
+        if len(self._running) >= self._ahead:
             stopping = asyncio.create_task(stop.wait())
             await asyncio.wait([stopping, *self._running], return_when=asyncio.FIRST_COMPLETED)
             stopping.cancel()
             await self._reap()
             return
-        batches = await self._client.getmany(timeout_ms=FETCH_MS, max_records=AHEAD - len(self._running))
+        batches = await self._client.getmany(
+            timeout_ms=FETCH_MS, max_records=self._ahead - len(self._running)
+        )
         for partition, records in batches.items():
             for record in records:
                 self._position[partition] = record.offset + 1
@@ -154,24 +153,16 @@ class Trainer:
         self._cancelled.discard(asked.request_id)
         await self._answer(asked, answer)
 
+    async def _begun(self, asked: Refit | Find) -> None:
+        await self._answer(asked, Progress(request_id=asked.request_id, trainer=self._cfg.kafka.client_id))
+
     async def _work(self, asked: Refit | Find) -> Answer:
-        process = await self._idle.get()
-        busy = self._metrics.gauge(m.TRAINER_BUSY)
-        busy.inc()
-        began = time.monotonic()
-        try:
-            await self._answer(
-                asked, Progress(request_id=asked.request_id, trainer=self._cfg.kafka.client_id)
-            )
-            outcome = await process.run(Job(asked, self._cfg), asked.deadline_ms / 1000)
-        finally:
-            busy.dec()
-            self._idle.put_nowait(process)
+        outcome, seconds = await self._crew.work(asked)
         if isinstance(outcome, NotDone):
             return self._not_done(asked, outcome)
         if isinstance(outcome, Answered):
             return FoundOut(request_id=asked.request_id, found=outcome.found)
-        return await self._publish(cast("Refit", asked), outcome, time.monotonic() - began)
+        return await self._publish(cast("Refit", asked), outcome, seconds)
 
     def _not_done(self, asked: Refit | Find, outcome: NotDone) -> Answer:
         if isinstance(asked, Find):

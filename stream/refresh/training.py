@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from typing import Final
+from collections.abc import Callable, Sequence
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 
-from detectors.batch import History
+from detectors.batch import MAX_CHANNELS, History, on_grid
 from schemas.artifact import Manifest
 from schemas.control import Mute
+from schemas.group import Grouping
 from schemas.matcher import Matcher
 from schemas.series import Series
 from stream.control import muting
@@ -28,6 +29,9 @@ longer on a busy machine, and an answer of no history costs the model an hour.""
 
 LOOK_EVERY_S: Final = 0.2
 
+SEEN_MS: Final = 3_600_000
+"""ClickHouse knows to about an hour when a series was last seen."""
+
 Spans = Sequence[tuple[int, int]]
 """Stretches of time, first and last millisecond, both inside."""
 
@@ -38,25 +42,68 @@ def read(client: Client, series: str, from_ms: int, until_ms: int) -> History:
     return History(found.ts_ms.astype(np.int64), found.values.astype(np.float64).reshape(-1, 1))
 
 
-def arrived(client: Client, series: str, until_ms: int) -> None:
-    """Wait for the sink: until the sample before ``until_ms`` is stored, or no more of them come."""
+def members(client: Client, grouping: Grouping, group: str, from_ms: int, until_ms: int) -> list[str]:
+    """The series of a group with samples in this time, sorted: at most `MAX_CHANNELS`, those seen last."""
+    if not _exists(client, "series"):
+        return []
+    labels = Series.parse(group).labels
+    shared: dict[str, Any] = {"names": list(labels), "values": list(labels.values())}
+    found = client.rows(
+        """
+        SELECT series FROM series_latest
+        WHERE last_seen >= fromUnixTimestamp64Milli({from:Int64}, 'UTC')
+          AND first_seen < fromUnixTimestamp64Milli({until:Int64}, 'UTC')
+          AND arrayMap(name -> labels[name], {names:Array(String)}) = {values:Array(String)}
+        ORDER BY last_seen DESC, series
+        """,
+        {"from": from_ms - SEEN_MS, "until": until_ms, **shared},
+    )
+    mine = [text for (text,) in found if grouping.of(Series.of(text)) == group]
+    return sorted(mine[:MAX_CHANNELS])
+
+
+def joined(client: Client, channels: Sequence[str], from_ms: int, until_ms: int, interval_ms: int) -> History:
+    """The means of several series in intervals, NaN where one has none; 8 bytes a channel and interval."""
+    found = history.read(client, channels, from_ms, until_ms)
+    places = [each.ts_ms // interval_ms for each in found.values() if len(each.ts_ms)]
+    if not places:
+        return History(np.zeros(0, np.int64), np.zeros((0, len(channels))), tuple(channels))
+    first = min(int(place[0]) for place in places)
+    values = np.full((max(int(place[-1]) for place in places) - first + 1, len(channels)), np.nan)
+    for column, text in enumerate(channels):
+        ts_ms, samples = found[text].ts_ms.astype(np.int64), found[text].values.astype(np.float64)
+        if len(ts_ms):
+            grid = on_grid(ts_ms, samples.reshape(-1, 1), interval_ms)
+            start = grid.first_ms // interval_ms - first
+            values[start : start + len(grid.values), column] = grid.values[:, 0]
+    there = ~np.isnan(values).all(axis=1)
+    ts_ms = interval_ms * (first + np.flatnonzero(there))
+    return History(ts_ms, values[there], tuple(channels))
+
+
+def arrived(client: Client, channels: Callable[[], list[str]], until_ms: int) -> list[str]:
+    """Wait for the sink: until the sample before ``until_ms`` is stored, or no more of them come.
+
+    Returns the channels; which they are may show only then, so they are asked for at each look.
+    """
     newest, since = 0, time.monotonic()
     while newest < until_ms - 1 and time.monotonic() - since < (SETTLED_S if newest else FIRST_S):
-        stored = _newest_ms(client, series, until_ms)
+        stored = _newest_ms(client, channels(), until_ms)
         if stored > newest:
             newest, since = stored, time.monotonic()
         if newest < until_ms - 1:
             time.sleep(LOOK_EVERY_S)
+    return channels()
 
 
-def _newest_ms(client: Client, series: str, until_ms: int) -> int:
-    """The newest sample before ``until_ms``; 0 without one."""
+def _newest_ms(client: Client, channels: Sequence[str], until_ms: int) -> int:
+    """The newest sample of any of them before ``until_ms``; 0 without one."""
     if not _exists(client, "telemetry"):
         return 0
     ((newest,),) = client.rows(
-        "SELECT toUnixTimestamp64Milli(max(ts)) FROM telemetry WHERE series_id = {id:UInt64} "
+        "SELECT toUnixTimestamp64Milli(max(ts)) FROM telemetry WHERE series_id IN {ids:Array(UInt64)} "
         "AND ts < fromUnixTimestamp64Milli({until:Int64}, 'UTC')",
-        {"id": history.series_id(series), "until": until_ms},
+        {"ids": [history.series_id(each) for each in channels], "until": until_ms},
     )
     return int(newest)
 
@@ -71,25 +118,25 @@ def without(found: History, spans: Spans) -> History:
     return History(found.ts_ms, values, found.channels)
 
 
-def labelled(client: Client, series: str, from_ms: int, until_ms: int) -> Spans:
-    """Anomalies of a series that a person called true."""
+def labelled(client: Client, series: Sequence[str], from_ms: int, until_ms: int) -> Spans:
+    """Anomalies of these series that a person called true."""
     if not _exists(client, "labels_latest"):
         return []
     found = client.rows(
         """
         SELECT toUnixTimestamp64Milli(started), toUnixTimestamp64Milli(coalesce(ended, started))
         FROM labels_latest
-        WHERE series = {series:String} AND verdict = 'true'
+        WHERE series IN {series:Array(String)} AND verdict = 'true'
           AND started < fromUnixTimestamp64Milli({until:Int64}, 'UTC')
           AND coalesce(ended, started) >= fromUnixTimestamp64Milli({from:Int64}, 'UTC')
         """,
-        {"series": series, "from": from_ms, "until": until_ms},
+        {"series": list(series), "from": from_ms, "until": until_ms},
     )
     return [(int(first), int(last)) for first, last in found]
 
 
-def unlearned(client: Client, series: str, from_ms: int, until_ms: int) -> Spans:
-    """Mutes of a series with ``learn`` off, with their repetitions, until they were lifted."""
+def unlearned(client: Client, series: Sequence[str], from_ms: int, until_ms: int) -> Spans:
+    """Mutes of these series with ``learn`` off, with their repetitions, until they were lifted."""
     if not _exists(client, "mutes_latest"):
         return []
     found = client.rows(
@@ -103,11 +150,12 @@ def unlearned(client: Client, series: str, from_ms: int, until_ms: int) -> Spans
         """,
         {"until": until_ms},
     )
-    mine, spans = Series.parse(series), []
+    mine, spans = [Series.of(each) for each in series], []
     names = ("matcher", "start_ms", "end_ms", "repeat", "timezone", "except_ms")
     for *values, lifted_ms in found:
         mute = Mute(command_id="-", at_ms=0, mute_id="-", **dict(zip(names, values, strict=True)))
-        if Matcher.parse(mute.matcher).matches(mine):
+        matcher = Matcher.parse(mute.matcher)
+        if any(matcher.matches(each) for each in mine):
             end = until_ms if lifted_ms is None else min(until_ms, lifted_ms)
             held = [(first, min(last, end) - 1) for first, last in muting.spans(mute)]
             spans += [(first, last) for first, last in held if first < end and last >= from_ms]

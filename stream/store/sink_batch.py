@@ -79,6 +79,7 @@ ANOMALIES_SCHEMA: Final = pa.schema(
         ),
         ("reason", pa.string()),
         ("muted_by", pa.string()),
+        ("contributions", pa.map_(pa.string(), pa.float64())),
     ]
 )
 
@@ -330,7 +331,7 @@ def _row(event: AnomalyEvent, series_id: int) -> dict[str, Any]:
     for name in ("started", "detected", "ended"):
         row[name] = row.pop(f"{name}_ms")
     row["series_id"] = series_id
-    row["labels"] = list(event.labels.items())
+    row["labels"], row["contributions"] = list(event.labels.items()), list(event.contributions.items())
     row["detectors"] = [
         {"name": s.name, "version": s.version, "score": s.score, "artifact": s.artifact or ""}
         for s in event.detectors

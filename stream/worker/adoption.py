@@ -60,7 +60,8 @@ class Desk:
 
     def __init__(self, cfg: config.Config, store: ArtifactStore, metrics: m.Metrics) -> None:
         self._cfg, self.store, self._metrics = cfg, store, metrics
-        found = {each.name: registry.load(each.name) for each in cfg.engine.detectors}
+        names = {each.name for each in cfg.engine.detectors} | {each.detector for each in cfg.engine.groups}
+        found = {name: registry.load(name) for name in sorted(names)}
         self._versions = {name: kind.version for name, kind in found.items() if is_batch(kind)}
         self._wanted: dict[tuple[str, str], str] = {}
         self._recent: OrderedDict[str, ArtifactMessage] = OrderedDict()
@@ -124,13 +125,12 @@ class Desk:
         log.info("artifact adopted", detector=due.detector, series=due.series, artifact=due.artifact_id)
 
     def due(self, engine: Engine) -> list[Due]:
-        """What should serve and does not, of series that the engine has."""
-        found = []
-        for (detector, series), artifact_id in self._wanted.items():
-            slot = engine.series.slot(series)
-            if slot is not None and engine.adopted.get(slot, {}).get(detector) != artifact_id:
-                found.append(Due(detector, series, artifact_id))
-        return found
+        """What should serve and does not, of series and groups that the engine has."""
+        return [
+            Due(detector, series, artifact_id)
+            for (detector, series), artifact_id in self._wanted.items()
+            if engine.serving(series, detector) not in {None, artifact_id}
+        ]
 
     def read(self, detector: str, series: str, artifact_id: str) -> ArtifactMessage:
         """Blocking; raises `MissingArtifactError`."""

@@ -44,9 +44,10 @@ class PartitionReport:
         self._most_open = most_open
         self._shown: set[tuple[object, ...]] = set()
         self._evicted = metrics.counter(m.EVICTED, *partition)
+        self._moments = metrics.counter(m.GROUP_MOMENTS, *partition)
         self._state: State | None = None
         self._engine: Engine | None = None
-        self._evictions = 0
+        self._evictions = self._judged = 0
         self._cost_s: dict[str, float] = {}
 
     def state(self, state: State) -> None:
@@ -145,10 +146,12 @@ class PartitionReport:
         counts = engine.counts()
         if engine is not self._engine:
             self._engine, self._evictions, self._cost_s = engine, counts.evicted, {}
+            self._judged = counts.moments
         self._series.set(counts.active_series)
         self._open.set(counts.open_anomalies)
         self._evicted.inc(counts.evicted - self._evictions)
-        self._evictions = counts.evicted
+        self._moments.inc(counts.moments - self._judged)
+        self._evictions, self._judged = counts.evicted, counts.moments
         self._show_open(engine, counts.open_anomalies)
         for part, seconds in engine.cost_s.items():
             self._metrics.counter(m.ENGINE_SECONDS, part).inc(seconds - self._cost_s.get(part, 0.0))

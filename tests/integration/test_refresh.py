@@ -18,6 +18,7 @@ import pytest
 import yaml
 
 from schemas import config
+from schemas.event import AnomalyEvent
 from schemas.journal import Adopted
 from schemas.request import Answer, Cancel, Failed, Failure, Fitted, Refit, Request, Trigger
 from stream import kafka as clients
@@ -183,26 +184,93 @@ async def test_a_model_is_fitted_by_the_timetable_adopted_at_a_journaled_offset_
         scores = await kit.scores(sent + 300)
 
     entries = await _entries(kit)
-    with_models, without = await _one_running(kit, entries), await _one_running(kit, [])
+    (with_models, _), (without, _) = await _one_running(kit, entries), await _one_running(kit, [])
     assert scores == with_models
     changed = [a != b for a, b in zip(scores, without, strict=True)]
     # A sample of which both say the same does not tell, so the first difference may come a little later.
     assert entries[0].next_offset <= changed.index(True) < entries[0].next_offset + 20
 
 
-async def _one_running(kit: Kit, entries: list[Adopted]) -> list[Any]:
-    """The rows of an engine that adopts at the offsets of the journal."""
+async def _one_running(kit: Kit, entries: list[Adopted]) -> tuple[list[Any], list[AnomalyEvent]]:
+    """Rows of scores and events of an engine that adopts at the offsets of the journal."""
     records = await kit.read(kit.cfg.inputs[0].topic, lambda r: len(r) > 0)
     pipeline, store = Pipeline(kit.cfg, kit.cfg.inputs[0]), artifacts.store_of(kit.cfg)
     rows: list[Any] = []
+    events: list[AnomalyEvent] = []
     for record in records:
         for entry in entries:
             if entry.next_offset == record.offset:
                 pipeline.adopt(entry, store.get(entry.detector, entry.series, entry.artifact))
         samples, _dead = pipeline.decode([record])
         for part in pipeline.slices(samples):
-            rows += [row for value in pipeline.score(part).scores for row in _unpack(value)]
-    return rows
+            output = pipeline.score(part)
+            events += output.events
+            rows += [row for value in output.scores for row in _unpack(value)]
+    return rows, events
+
+
+MEMBERS = ('cpu{host="a"}', 'mem{host="a"}')
+HOST = 'host{host="a"}'
+
+
+def pairs(begin: int, end: int, apart: range = range(0)) -> list[Sent]:
+    """Memory follows the processor, but for the rows ``apart``."""
+    rng = np.random.default_rng(7)
+    noise = rng.normal(size=(10_000, 2))
+    messages = []
+    for row in range(begin, end):
+        load = float(np.sin(row / 60 * 2 * np.pi))
+        for column, metric in enumerate(("cpu", "mem")):
+            value = (load if column == 0 or row not in apart else -load) + 0.05 * float(noise[row, column])
+            point = {
+                "metric": metric,
+                "labels": {"host": "a"},
+                "ts": START_MS + row * STEP_MS,
+                "value": value,
+            }
+            messages.append(Sent(msgspec.json.encode(point), 0))
+    return messages
+
+
+async def test_a_group_is_fitted_on_all_its_members_adopted_told_and_goes_on_after_a_kill(
+    loop_kit: Kit, tmp_path: Path
+) -> None:
+    cfg = loop_kit.cfg
+    group = config.Group(
+        name="host", group_by=["host"], params={"n_estimators": 20}, interval_ms=STEP_MS, wait_ms=STEP_MS
+    )
+    engine = config.Engine(detectors=cfg.engine.detectors[:1], groups=[group])
+    rule = msgspec.structs.replace(cfg.refresh.rules[0], detector="multidimensional")
+    refresh = msgspec.structs.replace(cfg.refresh, rules=[rule])
+    kit = Kit(msgspec.structs.replace(cfg, engine=engine, refresh=refresh))
+    with_others = running(Coordinator(kit.cfg)), running(Trainer(kit.cfg)), running(SinkLoop(kit.cfg))
+    async with with_others[0], with_others[1], with_others[2], killed_worker(kit, tmp_path):
+        await kit.send(pairs(0, 320))
+        (fitted,) = await answers(kit, 1)
+        assert isinstance(fitted, Fitted), fitted
+        assert fitted.series == HOST
+        sent = 320
+        while not await _entries(kit):
+            await kit.send(pairs(sent, sent + 2))
+            sent += 2
+            await asyncio.sleep(0.1)
+        apart = range(sent + 40, sent + 44)
+        await kit.send(pairs(sent, sent + 43, apart))
+        await kit.scores(2 * (sent + 43))
+
+    shutil.rmtree(tmp_path / "snapshots" / kit.cfg.inputs[0].topic, ignore_errors=True)
+    async with kit.worker():
+        await kit.send(pairs(sent + 43, sent + 60, apart))
+        await kit.scores(2 * (sent + 60))
+    told = [event for event in await kit.events(2) if event.series == HOST]
+    assert [event.status for event in told] == ["open", "close"]
+    assert set(told[0].contributions) == set(MEMBERS)
+    assert told[0].started_ms == START_MS + apart[0] * STEP_MS
+    assert told[0].detectors[0].artifact == fitted.artifact_id
+    (entry,) = await _entries(kit)
+    assert entry.series == HOST
+    _, events = await _one_running(kit, [entry])
+    assert told == [event for event in events if event.series == HOST]
 
 
 async def test_a_drift_asks_for_a_new_model(loop_kit: Kit) -> None:
@@ -381,8 +449,8 @@ def test_labelled_incidents_and_mutes_that_are_not_learned_are_left_out_of_the_h
     )
     end_ms = START_MS + 600 * STEP_MS
     found = training.read(client, SERIES, START_MS, end_ms)
-    spans = [*training.labelled(client, SERIES, START_MS, end_ms)]
-    spans += training.unlearned(client, SERIES, START_MS, end_ms)
+    spans = [*training.labelled(client, [SERIES], START_MS, end_ms)]
+    spans += training.unlearned(client, [SERIES], START_MS, end_ms)
     client.close()
     gaps = np.flatnonzero(np.isnan(training.without(found, spans).values[:, 0]))
     assert gaps.tolist() == [*range(100, 110), *range(200, 204)]

@@ -92,7 +92,7 @@ def test_more_channels_than_there_is_room_for_are_refused():
         )
 
 
-def test_an_engine_refuses_a_detector_of_groups_and_says_where_it_works():
+def test_an_engine_refuses_a_detector_of_groups_and_says_where_it_belongs():
     chosen = config.Engine(detectors=[config.DetectorConfig(name="multidimensional")])
-    with pytest.raises(ValueError, match="/find"):
+    with pytest.raises(ValueError, match=r"engine\.groups"):
         Engine(chosen, config.Admission())

@@ -178,3 +178,20 @@ def test_what_is_shown_reads_back_and_hides_passwords():
     secret = config.parse("clickhouse: {password: swordfish}", env={})
     assert "swordfish" not in config.shown(secret)
     assert config.parse(config.shown(Config()), env={}) == Config()
+
+
+def test_groups_are_checked_with_their_detector():
+    found = mistakes(
+        "engine:\n  groups:\n"
+        "    - {name: a, group_by: [host], detector: iforest, match: '{'}\n"
+        "    - {name: a, group_by: [host], interval_ms: 1000, wait_ms: 9000}\n"
+        "refresh:\n  rules:\n    - {detector: multidimensional}\n    - {detector: prophet}\n"
+    )
+    assert [each.partition(" must ")[0].partition(" is ")[0] for each in found] == [
+        "line 3: engine.groups[0].match '{' does not end with '}'",
+        "line 3: engine.groups[0].detector iforest judges one series at a time, not a group",
+        "line 3: engine.groups[0].name 'a' stands 2 times",
+        "line 4: engine.groups[1].wait_ms",
+        "line 4: engine.groups[1].name 'a' stands 2 times",
+        "line 8: refresh.rules[1].detector 'prophet'",
+    ]

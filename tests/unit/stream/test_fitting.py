@@ -27,5 +27,7 @@ def test_a_model_is_fitted_with_the_parameters_of_the_entry_that_judges_its_seri
         for series in ('cpu{host="a"}', 'cpu{host="b"}', "cpu")
     ]
     assert trees == [10, 20, 20]
-    with pytest.raises(UserError, match=r"no entry of engine\.detectors named iforest matches mem"):
+    with pytest.raises(
+        UserError, match=r"no entry of engine\.detectors or engine\.groups named iforest matches mem"
+    ):
         settings_of(cfg, asked("mem"))

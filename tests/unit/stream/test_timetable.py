@@ -105,3 +105,24 @@ def test_a_label_and_a_person_ask_for_models():
     assert asked(table) == []
     table.told(Refresh(command_id="4", at_ms=0, series="cpu"))
     assert asked(table) == [Trigger.PERSON]
+
+
+def test_a_group_gets_models_by_its_own_rules_as_its_members_are_seen():
+    rules = [
+        config.RefreshRule(detector="iforest", min_history_ms=HOUR),
+        config.RefreshRule(detector="multidimensional", min_history_ms=2 * HOUR, refresh_every_ms=HOUR),
+    ]
+    table = Timetable(config.Refresh(rules=rules), [config.Group(name="host", group_by=["host"])])
+    table.saw('cpu{host="a"}', 0, HOUR // 2)
+    table.saw('mem{host="a"}', HOUR // 2, 2 * HOUR)
+    table.saw("lonely", 0, HOUR // 2)
+    due = [(each.series, each.model.rule.detector, each.until_ms) for each in table.due(0.0)]
+    assert due == [
+        ('host{host="a"}', "multidimensional", 2 * HOUR + 1),
+        ('mem{host="a"}', "iforest", 2 * HOUR + 1),
+    ]
+    table.serves("multidimensional", 'host{host="a"}', "m", HOUR)
+    table.told(
+        Label(command_id="1", at_ms=0, anomaly_id="x", series='host{host="a"}', verdict="true", started_ms=0)
+    )
+    assert Trigger.LABEL in asked(table)
