@@ -11,7 +11,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from detectors.batch import MAX_CHANNELS, Artifact, FitError, History, Tail, facts_of, require, surprise_of
-from detectors.forest import Forests, Params, grow, score
+from detectors.forest import Forests, Params, beyond, grow, reach_of, score
 from detectors.protocol import F32, F64, I64, Bools, Scores
 from detectors.rows import Rows
 from detectors.tables import TablesDetector
@@ -70,7 +70,7 @@ class MultidimensionalDetector(TablesDetector):
         features = np.empty((len(values), _FEATURES * values.shape[1]), np.float32)
         _all_features(np.zeros(1, RECENT), scale, values, features)
         features = features[_RING:]
-        scale["reach"][0, : features.shape[1]] = np.quantile(np.abs(features), 0.998, axis=0) + 1e-3
+        scale["reach"][0, : features.shape[1]] = reach_of(features)
         arrays, facts = grow(features, read, seed)
         facts |= _tail(arrays, facts, scale, features)._asdict()
         for name in _SCALES:
@@ -159,12 +159,9 @@ def _tail(
 
 @njit(cache=True, nogil=True)
 def _raw(forest, scale, slot, window):  # type: ignore[no-untyped-def]
-    """The score of the forest, and a tenth of the logarithm of how far the features go beyond their reach."""
-    beyond = 1.0
-    for f in range(_FEATURES * np.int64(scale.channels)):
-        beyond += max(abs(window[f]) / scale.reach[f] - 1.0, 0.0)
+    """The score of the forest, and how far the features go beyond their reach."""
     isolated = score(*forest, slot, window)  # type: ignore[call-arg]  # as in `step`
-    return isolated + 0.1 * np.log(beyond)
+    return isolated + beyond(window, scale.reach, _FEATURES * int(scale.channels))
 
 
 @njit(cache=True, nogil=True)
