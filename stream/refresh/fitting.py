@@ -36,6 +36,9 @@ from stream.refresh.training import Spans
 from stream.store.clickhouse import Client, RefusedError, UnavailableError
 from stream.topics import MAX_MESSAGE_BYTES
 
+NICENESS: Final = 10
+"""Fits give way to a worker on the same machine. Less makes its samples late; more starves a fit."""
+
 _PR_SET_PDEATHSIG: Final = 1
 
 T = TypeVar("T")
@@ -213,6 +216,7 @@ def _finite(made: Artifact) -> bool:
 def main() -> None:
     """Work until standard input ends."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the trainer
+    os.nice(NICENESS)
     # A trainer that is killed takes its fits with it: one that hangs would stay for ever.
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

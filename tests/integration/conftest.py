@@ -81,7 +81,11 @@ class Kit:
             yield worker
 
     async def read(
-        self, topic: str, enough: Callable[[Sequence[Record]], bool], quiet_s: float = 1.0
+        self,
+        topic: str,
+        enough: Callable[[Sequence[Record]], bool],
+        quiet_s: float = 1.0,
+        deadline_s: float = DEADLINE_S,
     ) -> list[Record]:
         """Committed messages until there are enough, and then until none has come for a while."""
         consumer = clients.consumer(self.cfg.kafka, topic)
@@ -89,7 +93,7 @@ class Kit:
         found: list[Record] = []
         began = newest = time.monotonic()
         while not (enough(found) and time.monotonic() - newest > quiet_s):
-            assert time.monotonic() - began < DEADLINE_S, f"{len(found)} messages in {topic} are not enough"
+            assert time.monotonic() - began < deadline_s, f"{len(found)} messages in {topic} are not enough"
             for records in (await consumer.getmany(timeout_ms=100)).values():
                 found += records
                 newest = time.monotonic()

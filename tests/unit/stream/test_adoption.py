@@ -20,7 +20,10 @@ CFG = config.Config(
 )
 
 
-def message(trained_to_ms: int = 1, version: int = 1, series: str = SERIES) -> ArtifactMessage:
+VERSION = IsolationForestDetector.version
+
+
+def message(trained_to_ms: int = 1, version: int = VERSION, series: str = SERIES) -> ArtifactMessage:
     values = np.sin(np.arange(300) / 20) + np.arange(300) % 7 / 10
     history = History(np.arange(300) * STEP_MS, values.reshape(-1, 1))
     payload = pack(IsolationForestDetector.fit({"n_estimators": 5}, history, 1))
@@ -59,7 +62,9 @@ def test_a_flipped_bit_is_refused_counted_and_named(desk: Desk, capsys: pytest.C
 
 
 @pytest.mark.parametrize(
-    "wrong", [message(version=2), message(series="other")], ids=["another version", "another series"]
+    "wrong",
+    [message(version=VERSION + 1), message(series="other")],
+    ids=["another version", "another series"],
 )
 def test_an_artifact_of_something_else_is_refused(desk: Desk, wrong: ArtifactMessage):
     assert desk.take(b"iforest/cpu", wrong.encode()) is None

@@ -111,5 +111,5 @@ def test_a_mistake_is_a_sentence(tmp_path, arguments, said):
 def test_a_model_of_another_detector_is_refused(tmp_path):
     file, model = week(tmp_path / "week.csv"), str(tmp_path / "model.safetensors")
     tocsin("fit", file, "--detector", "iforest", *CHEAP["iforest"], "-o", model)
-    with pytest.raises(UserError, match="artifact of iforest version 1, not prophet"):
+    with pytest.raises(UserError, match="artifact of iforest version 2, not prophet"):
         tocsin("score", file, "--detector", "prophet", "--model", model)
