@@ -194,6 +194,11 @@ OPEN_INCIDENT: Final = Spec(
     "that its members share.",
     ("incident_id", "shared", "service", "severity"),
 )
+INCIDENT_TURN: Final = Spec(
+    "gauge",
+    "tocsin_incident_process_active",
+    "1 in the coordinator that tells incidents, 0 in one that stands by.",
+)
 INCIDENT_RECOVERIES: Final = Spec(
     "counter", "tocsin_incident_recoveries", "Times the incident process went back to its last commit."
 )
@@ -271,6 +276,7 @@ SETS: Final[dict[str, list[Spec]]] = {
         INCIDENT_EVENTS,
         OPEN_INCIDENTS,
         OPEN_INCIDENT,
+        INCIDENT_TURN,
         INCIDENT_RECOVERIES,
         INCIDENT_ANOMALIES,
         LABELLED,

@@ -87,6 +87,21 @@ class Incidents(Section, frozen=True):
     max_members: Annotated[
         int, Meta(ge=1, le=1000, description="Beyond it further anomalies begin another incident.")
     ] = 100
+    stale_ms: Annotated[
+        Ms,
+        Meta(
+            description="An open incident of which nothing was heard for this long, by the time of the "
+            "samples, closes by itself and says so: its series is gone, or the state of a worker was lost. "
+            "Keep it above quiet_ms and what engine.update_every_samples samples take."
+        ),
+    ] = 86_400_000
+    session_timeout_ms: Annotated[
+        Ms,
+        Meta(
+            description="A coordinator silent for this long is succeeded by one that stands by; brokers "
+            "refuse less than 6000 (`group.min.session.timeout.ms`)."
+        ),
+    ] = 6_000
     group_id: Annotated[Name, Meta(description="Under it the offsets of the incident process are kept.")] = (
         "tocsin-incidents"
     )

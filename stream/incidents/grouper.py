@@ -82,6 +82,22 @@ class Grouper:
         self._forget()
         return told
 
+    def give_up(self, incident_id: str) -> Incident:
+        """The revision that ends an open incident at what was heard of it last."""
+        incident = self._incidents[incident_id]
+        heard_ms = incident.detected_ms
+        members = [
+            msgspec.structs.replace(each, ended_ms=max(heard_ms, each.started_ms))
+            if each.ended_ms is None
+            else each
+            for each in incident.members
+        ]
+        told = _told(incident, members, heard_ms)
+        text = f"Closed by itself: nothing was heard of it after {_time(heard_ms)}. {told.reason}"
+        told = msgspec.structs.replace(told, reason=text)
+        self._keep(told)
+        return told
+
     def _join(self, event: AnomalyEvent, member: Member) -> list[Incident]:
         """Into the oldest incident that it touches, which takes over the others."""
         place = self.place(event)

@@ -1,14 +1,15 @@
-"""The incident process: anomalies in, incidents out. One is active; it belongs to `tocsin coordinator`.
+"""The incident process: anomalies in, incidents out. It belongs to `tocsin coordinator`.
 
-The revisions of a batch of anomalies and the offsets behind it are one transaction, whose id fences an
-earlier process that still lives. The memory is the compacted topic, read again at each start: nothing is
-told twice and nothing forgotten, whenever it is killed. What is long over is deleted from the topic (it stays
-in ClickHouse), so that the start stays short.
+One is active, others stand by until it is gone (`Turn`). The revisions of a batch of anomalies and the
+offsets behind it are one transaction, whose id fences an earlier process that still lives. The memory is the
+compacted topic, read again at each start: nothing is told twice and nothing forgotten, whenever it is killed.
+What is long over is deleted from the topic (it stays in ClickHouse), so that the start stays short.
 """
 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable
 from typing import Any, Final
 
@@ -25,10 +26,10 @@ from stream.incidents.grouper import Grouper
 from stream.kafka import (
     KafkaError,
     Message,
-    ProducerFenced,
     Record,
     TopicPartition,
     TransactionalProducer,
+    Turn,
 )
 from stream.kafka.following import committed
 from stream.output import incident_message
@@ -52,8 +53,12 @@ TRANSACTION_TIMEOUT_MS: Final = 60_000
 PAUSE_S: Final = (0.2, 0.5, 1.0, 2.0, 5.0, 15.0)
 """Before the next start after failures in a row; shorter ones hammer a broker that starts."""
 
-FENCED_PAUSE_S: Final = 60.0
-"""Another process has taken over. Shorter, and the two would take it from each other all the time."""
+LOOK_S: Final = 0.2
+"""How often one that stands by looks whether it is its turn."""
+
+STILL_S: Final = 600.0
+"""An incident that was heard of within this time, by the clock, is not stale: in a replay partitions are out
+of step, and one may be days of event time behind. Shorter closes incidents that go on."""
 
 _event = msgspec.json.Decoder(AnomalyEvent).decode
 _incident = msgspec.json.Decoder(Incident).decode
@@ -62,10 +67,19 @@ _incident = msgspec.json.Decoder(Incident).decode
 class IncidentProcess:
     """Reads `tocsin.anomalies`, writes `tocsin.incidents`."""
 
-    def __init__(self, cfg: config.Config, metrics: m.Metrics) -> None:
-        """``metrics`` are those of a coordinator."""
+    def __init__(
+        self,
+        cfg: config.Config,
+        metrics: m.Metrics,
+        clock_ms: Callable[[], int] = lambda: 0,
+        still_s: float = STILL_S,
+    ) -> None:
+        """``metrics`` are those of a coordinator; ``clock_ms`` is the newest event time known to it."""
         self._cfg, self._metrics = cfg, metrics
+        self._clock_ms, self._still_s = clock_ms, still_s
         self._failures = 0
+        self._newest_ms = 0
+        self._heard: dict[str, float] = {}  # when, by a monotonic clock; the open ones
         self._shown: dict[str, tuple[str, ...]] = {}
         self.grouper = Grouper(cfg.incidents)
 
@@ -74,19 +88,30 @@ class IncidentProcess:
         while not stop.is_set():
             try:
                 await topics.ensure(self._cfg)
-                await self._live(stop, started)
+                await self._serve(stop, started)
             except (KafkaError, TimeoutError) as error:
                 log.warning("incidents: back to the last commit", error=repr(error))
                 self._metrics.counter(m.INCIDENT_RECOVERIES).inc()
-                await _pause(stop, self._pause_s(error))
+                self._failures += 1
+                await _pause(stop, PAUSE_S[min(self._failures, len(PAUSE_S)) - 1])
 
-    def _pause_s(self, error: Exception) -> float:
-        if isinstance(error, ProducerFenced):
-            return FENCED_PAUSE_S
-        self._failures += 1
-        return PAUSE_S[min(self._failures, len(PAUSE_S)) - 1]
+    async def _serve(self, stop: asyncio.Event, started: Callable[[], None] | None) -> None:
+        """Stand by, and work while it is our turn; leaves the group after a failure, for another to try."""
+        incidents = self._cfg.incidents
+        group_id, topic = f"{incidents.group_id}-turn", self._cfg.topics.incidents.name
+        async with Turn(self._cfg.kafka, group_id, topic, incidents.session_timeout_ms) as turn:
+            stands_by = False
+            while not stop.is_set():
+                if turn.mine:
+                    await self._live(turn, stop, started)
+                    stands_by = False
+                    continue
+                if turn.joined and not stands_by:
+                    stands_by = True
+                    log.info("incidents are told by another coordinator; this one stands by")
+                await _pause(stop, LOOK_S)
 
-    async def _live(self, stop: asyncio.Event, started: Callable[[], None] | None) -> None:
+    async def _live(self, turn: Turn, stop: asyncio.Event, started: Callable[[], None] | None) -> None:
         """Fence, load, go on at the committed offsets."""
         group_id = self._cfg.incidents.group_id
         producer = TransactionalProducer(
@@ -101,16 +126,21 @@ class IncidentProcess:
             await client.start()
             count = await producer.partitions(anomalies)
             client.assign([TopicPartition(anomalies, number) for number in range(count)])
+            self._metrics.gauge(m.INCIDENT_TURN).set(1)
             self._show()
             log.info("incidents started", remembered=len(self.grouper))
             if started is not None:
                 started()
-            while not stop.is_set():
+            while turn.mine and not stop.is_set():
                 found = await client.getmany(timeout_ms=FETCH_MS, max_records=FETCH_MESSAGES)
-                if found:
-                    await self._batch(producer, found)
+                stale = self._stale()
+                if found or stale:
+                    await self._batch(producer, found, stale)
                     self._failures = 0
         finally:
+            self.grouper = Grouper(self._cfg.incidents)
+            self._metrics.gauge(m.INCIDENT_TURN).set(0)
+            self._show()
             await producer.stop()
             await kafka.stop(client)
 
@@ -120,10 +150,23 @@ class IncidentProcess:
             told = await committed(self._cfg.kafka, self._cfg.topics.incidents.name)
         self.grouper.load(map(_remembered, told))
 
-    async def _batch(self, producer: TransactionalProducer, found: dict[Any, list[Record]]) -> None:
+    def _stale(self) -> list[str]:
+        """Open incidents of which nothing was heard for long, by event time and by the clock."""
+        newest_ms, now_s = max(self._newest_ms, self._clock_ms()), time.monotonic()
+        return [
+            each.incident_id
+            for each in self.grouper.open_incidents()
+            if newest_ms - each.detected_ms > self._cfg.incidents.stale_ms
+            and now_s - self._heard.get(each.incident_id, now_s) >= self._still_s
+        ]
+
+    async def _batch(
+        self, producer: TransactionalProducer, found: dict[Any, list[Record]], stale: list[str]
+    ) -> None:
         events = [event for records in found.values() for event in map(_read, records) if event is not None]
         events.sort(key=lambda event: event.detected_ms)  # stable: a series stays in its order
-        told = [incident for event in events for incident in self.grouper.take(event)]
+        told = [self.grouper.give_up(incident_id) for incident_id in stale]
+        told += [incident for event in events for incident in self.grouper.take(event)]
         topic = self._cfg.topics.incidents.name
         over = [Message(topic, None, incident_id.encode()) for incident_id in self.grouper.forgotten()]
         async with asyncio.timeout(COMMIT_TIMEOUT_S):
@@ -137,11 +180,15 @@ class IncidentProcess:
         self._metrics.counter(m.INCIDENT_ANOMALIES).inc(len(events))
         for each in told:
             self._metrics.counter(m.INCIDENT_EVENTS, each.status).inc()
+            self._heard[each.incident_id] = time.monotonic()
+        self._newest_ms = max([self._newest_ms, *(event.detected_ms for event in events)])
         self._show()
 
     def _show(self) -> None:
         """The open incidents as metrics, the strongest one by one."""
         found = sorted(self.grouper.open_incidents(), key=lambda each: -each.peak_score)
+        now_s = time.monotonic()
+        self._heard = {each.incident_id: self._heard.get(each.incident_id, now_s) for each in found}
         self._metrics.gauge(m.OPEN_INCIDENTS).set(len(found))
         shown = {each.incident_id: _labels(each) for each in found[: self._cfg.metrics.max_open_incidents]}
         for incident_id, labels in self._shown.items():

@@ -21,6 +21,7 @@ from stream.kafka.clients import (
 )
 from stream.kafka.group import Rebalance, WorkerConsumer, subscribe
 from stream.kafka.transactions import BATCH_BYTES, IdempotentProducer, Producer, TransactionalProducer
+from stream.kafka.turn import Turn
 
 __all__ = [
     "BATCH_BYTES",
@@ -37,6 +38,7 @@ __all__ = [
     "Record",
     "TopicPartition",
     "TransactionalProducer",
+    "Turn",
     "WorkerConsumer",
     "connection",
     "consumer",

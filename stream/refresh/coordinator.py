@@ -1,7 +1,7 @@
 """`tocsin coordinator`: a Faust app with the refresh timetable, and the incident process, off the hot path.
 
 Only low-volume work belongs here, and nothing that detection needs: while it is away models get no
-younger and incidents are told later, and that is all. One instance is active; a second one is a spare.
+younger and incidents are told later, and that is all. One instance tells incidents; a second one stands by.
 
 To give it more to do, write an agent: a coroutine that iterates over a topic's messages, added in `agents`.
 Faust acknowledges a message when the agent asks for the next one, so an agent must bear seeing one twice.
@@ -62,7 +62,7 @@ class Coordinator:
         self._cfg = cfg
         self._metrics = m.Metrics("coordinator")
         self.timetable = Timetable(cfg.refresh, cfg.engine.groups)
-        self._incidents = IncidentProcess(cfg, self._metrics)
+        self._incidents = IncidentProcess(cfg, self._metrics, lambda: self.timetable.clock_ms)
         self._verdicts = commanding.Verdicts()
         self.metrics_url = ""
 
