@@ -272,7 +272,7 @@ app.command()(score)
 app.command()(fit)
 app.command()(backtest)
 app.command()(incidents)
-for each in (control.mute, control.mutes, control.unmute, control.label):
+for each in (control.mute, control.mutes, control.unmute, control.label, control.change):
     app.command()(each)
 
 

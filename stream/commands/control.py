@@ -162,6 +162,53 @@ def label(
     typer.echo(f"{anomaly_id} is labelled {verdict}")
 
 
+def change(
+    labels: Annotated[list[str], typer.Argument(help="Whose series: service=shop, and further labels.")],
+    config: Config = None,
+    overrides: Sets = None,
+    title: Annotated[str, typer.Option(help="For people, such as a version.")] = "",
+    kind: Annotated[str, typer.Option(help="For people.")] = "deploy",
+    at: Annotated[str, typer.Option(help="ISO 8601 or Unix time; else now.", show_default=False)] = "",
+    mute_minutes: Annotated[
+        int | None, typer.Option(help="Else changes.mute_minutes; 0 mutes nothing.", min=0, max=10_080)
+    ] = None,
+    url: Annotated[str, typer.Option(help="Where to read more.")] = "",
+    by: By = "",
+    name: Annotated[
+        str, typer.Option("--id", help="The same change may be told twice under it.", show_default=False)
+    ] = "",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Say what it would do, send nothing.")] = False,
+) -> None:
+    """Tell of a deployment or another change: its series are muted for a while, by the coordinator."""
+    import secrets
+
+    from schemas.control import Change
+    from stream.control import commanding
+
+    cfg = _load(config, overrides)
+    pairs = dict(each.partition("=")[::2] for each in labels)
+    if not all(pairs) or len(pairs) < len(labels) or not all("=" in each for each in labels):
+        raise UserError(f"{' '.join(labels)}: write each label once, as name=value")
+    told = Change(
+        change_id=name or secrets.token_hex(4),
+        at_ms=_time(at, "UTC") if at else commanding.now_ms(),
+        labels=pairs,
+        kind=kind,
+        title=title,
+        by=by or commanding.someone(),
+        url=url,
+        mute_minutes=mute_minutes,
+    )
+    opened = commanding.of_change(told, cfg.changes)
+    effect = "mutes nothing" if opened is None else f"mutes {opened.matcher}  {_when(opened)}"
+    if not dry_run:
+        try:
+            _run(cfg, lambda c: commanding.tell(c, told))
+        except ValueError as error:
+            raise UserError(str(error)) from None
+    typer.echo(f"{told.change_id}  {effect}{'  (not sent)' if dry_run else ''}")
+
+
 def _previewed(cfg: schema.Config, anomaly_id: str, verdict: Any) -> Any:
     import contextlib
 

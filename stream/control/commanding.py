@@ -106,13 +106,25 @@ async def send(cfg: config.Config, commands: Sequence[Command]) -> None:
     """Send commands; returns once Kafka has them. Raises ``ValueError`` when one cannot be followed."""
     for each in commands:
         muting.check(each)
+    await _send(cfg, cfg.topics.control.name, [(key(each), _encode(each)) for each in commands])
+
+
+async def tell(cfg: config.Config, change: Change) -> None:
+    """Send a change to `tocsin.changes`; the coordinator opens its mute. Raises as `send` does."""
+    mute = of_change(change, cfg.changes)
+    if mute is not None:
+        muting.check(mute)
+    await _send(cfg, cfg.topics.changes.name, [(change.change_id.encode(), _encode(change))])
+
+
+async def _send(cfg: config.Config, topic: str, messages: Sequence[tuple[bytes, bytes]]) -> None:
     async with asyncio.timeout(TIMEOUT_S):
         await topics.ensure(cfg)
         producer = kafka.producer(cfg.kafka)
         await producer.start()
         try:
-            for each in commands:
-                await producer.send_and_wait(cfg.topics.control.name, _encode(each), key=key(each))
+            for name, value in messages:
+                await producer.send_and_wait(topic, value, key=name)
         finally:
             await kafka.stop(producer)
 

@@ -124,6 +124,24 @@ def test_a_mute_that_cannot_hold_is_a_sentence(desk: Desk, tmp_path: Path) -> No
     )
 
 
+async def test_a_change_is_told_by_a_command_that_says_what_it_mutes(desk: Desk) -> None:
+    def says(*arguments: str, **more: int) -> Any:
+        return asyncio.to_thread(lambda: desk.says("change", *arguments, **more))
+
+    at = ("--at", "2026-03-22T03:00:00Z", "--id", "deploy/8")
+    planned = await says("service=shop", "host=a", *at, "--dry-run")
+    span = "2026-03-22T03:00:00Z to 2026-03-22T03:15:00Z"
+    assert planned == f'deploy/8  mutes {{host="a",service="shop"}}  {span}  (not sent)\n'
+    assert "as name=value" in await says("shop", status=2)
+    assert "mutes nothing" in await says("service=bank", "--mute-minutes", "0")
+    await says("service=shop", "--mute-minutes", "5", "--title", "2.1", *at)
+    async with running(Coordinator(desk.cfg)):
+        (one,) = await eventually(lambda: asyncio.run(commanding.standing(desk.cfg)))
+    assert (one.mute.matcher, one.mute.origin) == ('{service="shop"}', "change")
+    assert one.mute.end_ms is not None
+    assert one.mute.end_ms - one.mute.start_ms == 5 * 60_000
+
+
 async def test_a_change_told_twice_opens_one_mute_and_is_a_row(desk: Desk) -> None:
     at_ms = commanding.now_ms()
     change = Change(change_id="deploy/7", at_ms=at_ms, labels={"service": "shop"}, title="2.1", by="ci")
