@@ -61,8 +61,8 @@ unit: need-prometheus $(STAMP) ## Run the tests that need no broker
 integration: need-java need-prometheus $(STAMP) ## Run the tests on the real broker and the real engine
 	$(BIN)/pytest tests/integration $(ARGS)
 
-faults: need-java $(STAMP) ## Hurt workers, broker and connections for FAULTS_ROUNDS rounds of fifteen faults (34), FAULTS_SEED to repeat
-	FAULTS_ROUNDS=$${FAULTS_ROUNDS:-34} $(BIN)/pytest tests/faults $(ARGS)
+faults: need-java $(STAMP) ## Hurt workers, broker, connections, fits and commands for FAULTS_ROUNDS rounds of 23 faults (22), FAULTS_SEED to repeat
+	FAULTS_ROUNDS=$${FAULTS_ROUNDS:-22} $(BIN)/pytest tests/faults $(ARGS)
 
 soak: need-java $(STAMP) ## An hour of steady load; fails when the memory of worker or sink grows
 	$(BIN)/python -m bench.soak $(ARGS)

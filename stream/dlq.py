@@ -9,10 +9,8 @@ import msgspec
 
 from schemas import config
 from schemas.deadletter import DeadLetter
-from stream.kafka import Admin, End, consumer, producer
-
-WAIT_MS: Final = 50
-"""Of one fetch; three empty ones end the reading."""
+from stream.kafka import producer
+from stream.kafka.following import committed
 
 REPLAYED_HEADER: Final = "tocsin-dlq"
 
@@ -33,23 +31,9 @@ class Stored(NamedTuple):
 
 async def read(cfg: config.Config) -> AsyncIterator[Stored]:
     """All committed dead letters that the topic still holds, partition by partition."""
-    topic = cfg.topics.deadletters.name
-    async with Admin.connect(cfg.kafka) as admin:
-        places = await admin.partitions(topic)
-    client = consumer(cfg.kafka, fetch_max_wait_ms=WAIT_MS)
-    await client.start()
-    try:
-        for place in places:
-            client.assign([place])
-            end, reached = End(client, place), False
-            while not reached:
-                batches = await client.getmany(timeout_ms=WAIT_MS)
-                for records in batches.values():
-                    for record in records:
-                        yield Stored(record.partition, record.offset, _decode(record.value))
-                reached = end.reached(got=bool(batches))
-    finally:
-        await client.stop()
+    async for record in committed(cfg.kafka, cfg.topics.deadletters.name):
+        if record.value is not None:
+            yield Stored(record.partition, record.offset, _decode(record.value))
 
 
 async def replay(cfg: config.Config, wanted: Callable[[Stored], bool]) -> tuple[int, int]:

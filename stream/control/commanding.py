@@ -23,6 +23,9 @@ TIMEOUT_S: Final = 30.0
 
 MOST_LABELS: Final = 100_000
 
+MOST_KEYS: Final = 100_000
+"""Of which the time of the newest command is remembered, some 200 bytes each."""
+
 _decode = msgspec.json.Decoder(Command).decode
 _encode = msgspec.json.Encoder().encode
 
@@ -90,6 +93,27 @@ def key(command: Command) -> bytes:
             return f"{command.detector}/{command.series}".encode()
 
 
+class Newest:
+    """Which commands hold, whatever the order in which they come: the latest of each key by ``at_ms``.
+
+    Two of one time are told apart by ``command_id``, as in the views of ClickHouse. Remembers `MOST_KEYS`.
+    """
+
+    def __init__(self) -> None:
+        self._of: OrderedDict[bytes, tuple[int, str]] = OrderedDict()
+
+    def put(self, command: Command) -> bool:
+        """Note a command; False for one that comes again, or after a later one."""
+        name, rank = key(command), (command.at_ms, command.command_id)
+        if rank <= self._of.get(name, (-1, "")):
+            return False
+        self._of[name] = rank
+        self._of.move_to_end(name)
+        if len(self._of) > MOST_KEYS:
+            self._of.popitem(last=False)
+        return True
+
+
 def someone() -> str:
     """Who runs this program, for ``by``."""
     try:
@@ -132,13 +156,16 @@ async def _send(cfg: config.Config, topic: str, messages: Sequence[tuple[bytes, 
 async def standing(cfg: config.Config) -> list[Standing]:
     """The mutes on the topic, in the order in which they were set; what cannot be followed is left out."""
     async with asyncio.timeout(TIMEOUT_S):
-        records = await committed(cfg.kafka, cfg.topics.control.name)
+        records = [each async for each in committed(cfg.kafka, cfg.topics.control.name)]
     found: dict[str, Standing] = {}
+    newest = Newest()
     for record in records:
         try:
             command = _decode(record.value or b"")
             muting.check(command)
         except (msgspec.MsgspecError, ValueError):
+            continue
+        if not newest.put(command):
             continue
         if isinstance(command, Mute):
             found.pop(command.mute_id, None)

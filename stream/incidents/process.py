@@ -147,7 +147,8 @@ class IncidentProcess:
     async def _load(self) -> None:
         self.grouper = Grouper(self._cfg.incidents)
         async with asyncio.timeout(LOAD_TIMEOUT_S):
-            told = await committed(self._cfg.kafka, self._cfg.topics.incidents.name)
+            topic = self._cfg.topics.incidents.name
+            told = [each async for each in committed(self._cfg.kafka, topic) if each.value is not None]
         self.grouper.load(map(_remembered, told))
 
     def _stale(self) -> list[str]:

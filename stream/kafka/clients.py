@@ -78,11 +78,15 @@ class End:
     The position does not tell: it stays before markers and aborted messages at the end of a partition. Two
     answers of the broker that gave nothing, while no transaction is open, do. (One may have been on its way
     when the reader moved.)
+
+    A broker that has just been restarted may answer a fetch as if the partition were shorter than it is, but
+    not when it is asked for its end: ``floor`` is that answer.
     """
 
-    def __init__(self, client: Any, partition: TopicPartition) -> None:
+    def __init__(self, client: Any, partition: TopicPartition, floor: int) -> None:
         self._client = client
         self._partition = aiokafka.TopicPartition(*partition)
+        self._floor = floor
         self._newest = self._polled()
         self._empty = 0
 
@@ -96,7 +100,7 @@ class End:
         self._newest = polled
         stable = self._client.last_stable_offset(self._partition)
         end = self._client.highwater(self._partition)
-        return self._empty > 2 and stable is not None and end is not None and stable >= end
+        return self._empty > 2 and stable is not None and end is not None and stable >= end >= self._floor
 
     def _polled(self) -> int:
         return self._client.last_poll_timestamp(self._partition) or 0

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any, Final, Never
 
 import structlog
 
 from schemas import config
-from stream.kafka import End, KafkaError, Record, TopicPartition, consumer
+from stream.kafka import End, Record, TopicPartition, consumer, stop
 from stream.kafka.admin import Admin
 
 log = structlog.get_logger(__name__)
@@ -21,55 +21,80 @@ RETRY_S: Final = 5.0
 FETCH_WAIT_MS: Final = 10
 """Three answers without records end the reading of a partition, each after this long."""
 
+FOLLOW_WAIT_MS: Final = 100
+"""The same for a topic that is followed; shorter asks an idle broker more often."""
 
-async def follow(kafka: config.Kafka, topic: str, take: Callable[[Record], Awaitable[None]]) -> Never:
+
+async def follow(
+    kafka: config.Kafka,
+    topic: str,
+    take: Callable[[Record], Awaitable[None]],
+    caught_up: Callable[[], None],
+) -> Never:
     """Give ``take`` every record, again after any error; ends only when cancelled.
 
-    ``take`` must not mind records that it has seen.
+    ``take`` must not mind records that it has seen. ``caught_up`` is called, perhaps more than once, when it
+    has had all that were there at the start.
     """
     while True:
         try:
-            await _read(kafka, topic, take)
+            await _read(kafka, topic, take, caught_up)
         except Exception as error:  # noqa: BLE001  # Kafka, or a store of any make in `take`
             log.warning("topic cannot be read; trying again", topic=topic, error=repr(error))
         await asyncio.sleep(RETRY_S)
 
 
-async def _read(kafka: config.Kafka, topic: str, take: Callable[[Record], Awaitable[None]]) -> None:
-    async with Admin.connect(kafka) as admin:
-        partitions = await admin.partitions(topic)
-    client = consumer(kafka)
-    await client.start()
-    try:
-        client.assign(partitions)
+async def _read(
+    kafka: config.Kafka,
+    topic: str,
+    take: Callable[[Record], Awaitable[None]],
+    caught_up: Callable[[], None],
+) -> None:
+    async with _reader(kafka, topic, FOLLOW_WAIT_MS) as (client, places):
+        client.assign(places)
+        floors = await client.end_offsets(places)
+        ends = {place: End(client, place, floors[place]) for place in places}
         while True:
-            for records in (await client.getmany(timeout_ms=500, max_records=16)).values():
+            batches = await client.getmany(timeout_ms=500, max_records=16)
+            for records in batches.values():
                 for record in records:
                     await take(record)
-    finally:
-        with contextlib.suppress(KafkaError):
-            await client.stop()
+            ends = {place: end for place, end in ends.items() if not end.reached(got=place in batches)}
+            if not ends:
+                caught_up()
 
 
-async def committed(kafka: config.Kafka, topic: str) -> list[Record]:
-    """The committed records of a topic, partition by partition; those whose value is deleted are left out."""
+async def committed(kafka: config.Kafka, topic: str) -> AsyncIterator[Record]:
+    """The committed records of a topic, partition by partition, each up to its end."""
+    async with _reader(kafka, topic, FETCH_WAIT_MS) as (client, places):
+        for place in places:
+            async for record in to_end(client, place):
+                yield record
+
+
+async def to_end(client: Any, place: TopicPartition) -> AsyncIterator[Record]:
+    """The committed records of a partition, for a client without a group that this assigns it to."""
+    client.assign([place])  # without a group it begins at the earliest offset
+    end = End(client, place, (await client.end_offsets([place]))[place])
+    while True:
+        batches = await client.getmany(timeout_ms=FETCH_WAIT_MS)
+        for records in batches.values():
+            for record in records:
+                yield record
+        if end.reached(got=bool(batches)):
+            return
+
+
+@contextlib.asynccontextmanager
+async def _reader(
+    kafka: config.Kafka, topic: str, wait_ms: int
+) -> AsyncIterator[tuple[Any, list[TopicPartition]]]:
+    """A started client without a group, and the partitions of a topic."""
     async with Admin.connect(kafka) as admin:
-        partitions = await admin.partitions(topic)
-    client = consumer(kafka, fetch_max_wait_ms=FETCH_WAIT_MS)
+        places = await admin.partitions(topic)
+    client = consumer(kafka, fetch_max_wait_ms=wait_ms)
     await client.start()
     try:
-        return [record for place in partitions for record in await _all(client, place)]
+        yield client, places
     finally:
-        with contextlib.suppress(KafkaError):
-            await client.stop()
-
-
-async def _all(client: Any, place: TopicPartition) -> list[Record]:
-    client.assign([place])  # without a group it begins at the earliest offset
-    end = End(client, place)
-    records: list[Record] = []
-    while True:
-        found = await client.getmany(timeout_ms=FETCH_WAIT_MS)
-        records += [each for batch in found.values() for each in batch if each.value is not None]
-        if end.reached(got=bool(found)):
-            return records
+        await stop(client)

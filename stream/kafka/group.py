@@ -112,8 +112,8 @@ class WorkerConsumer:
         """For at-least-once delivery; refused when the group has given the partition to another."""
         await self._client.commit({aiokafka.TopicPartition(*partition): next_offset})
 
-    def end_of(self, partition: TopicPartition) -> End:
-        return End(self._client, partition)
+    def end_of(self, partition: TopicPartition, floor: int) -> End:
+        return End(self._client, partition, floor)
 
     async def position(self, partition: TopicPartition) -> int:
         """The next offset to fetch; beyond it lie no messages that have been fetched."""

@@ -11,7 +11,7 @@ import asyncio
 import contextlib
 import os
 import uuid
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import fsspec
 import xxhash
@@ -19,7 +19,8 @@ import xxhash
 from schemas import config
 from schemas.artifact import ArtifactMessage, Manifest
 from stream.errors import UserError
-from stream.kafka import Admin, End, TopicPartition, consumer, producer
+from stream.kafka import producer
+from stream.kafka.following import committed
 
 CANDIDATE: Final = "candidate/"
 """Begins the key of an artifact that nobody has adopted yet."""
@@ -27,9 +28,6 @@ CANDIDATE: Final = "candidate/"
 KEPT: Final = 8
 """Artifacts of a series and detector in the store. A replay that reaches further back than this many
 refreshes begins anew instead; a rollback cannot go further either."""
-
-FETCH_WAIT_MS: Final = 10
-"""Three answers without messages end the reading of a partition, each after this long."""
 
 READ_TIMEOUT_S: Final = 60.0
 """For reading the topic to its end: gigabytes with many series. Too short fails `tocsin artifacts list`."""
@@ -130,40 +128,17 @@ def key(manifest: Manifest, *, serving: bool) -> bytes:
 
 async def on_topic(cfg: config.Config) -> list[Shown]:
     """The artifacts on the topic, serving ones and candidates."""
-    client = consumer(cfg.kafka, fetch_max_wait_ms=FETCH_WAIT_MS)
     newest: dict[bytes, Shown] = {}
     async with asyncio.timeout(READ_TIMEOUT_S):
-        await client.start()
-        try:
-            for partition in await partitions(cfg):
-                await _read_partition(client, partition, newest)
-        finally:
-            await client.stop()
+        async for record in committed(cfg.kafka, cfg.topics.artifacts.name):
+            if record.key is None or record.value is None:
+                newest.pop(record.key or b"", None)
+                continue
+            with contextlib.suppress(ValueError):
+                manifest = ArtifactMessage.decode(record.value).manifest
+                newest[record.key] = Shown(manifest, not record.key.startswith(CANDIDATE.encode()))
     serving = {s.manifest.artifact_id for s in newest.values() if s.serving}
     return [s for s in newest.values() if s.serving or s.manifest.artifact_id not in serving]
-
-
-async def partitions(cfg: config.Config) -> list[TopicPartition]:
-    """The partitions of the topic; none where it does not exist."""
-    async with Admin.connect(cfg.kafka) as admin:
-        return await admin.partitions(cfg.topics.artifacts.name)
-
-
-async def _read_partition(client: Any, partition: TopicPartition, newest: dict[bytes, Shown]) -> None:
-    client.assign([partition])
-    end = End(client, partition)
-    while True:
-        batches = await client.getmany(timeout_ms=50)
-        for records in batches.values():
-            for record in records:
-                if record.key is None or record.value is None:
-                    newest.pop(record.key or b"", None)
-                    continue
-                with contextlib.suppress(ValueError):
-                    manifest = ArtifactMessage.decode(record.value).manifest
-                    newest[record.key] = Shown(manifest, not record.key.startswith(CANDIDATE.encode()))
-        if end.reached(got=bool(batches)):
-            return
 
 
 async def publish(cfg: config.Config, message: ArtifactMessage, *, serving: bool) -> None:

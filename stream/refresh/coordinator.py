@@ -207,7 +207,7 @@ class Coordinator:
     async def _remember(self) -> None:
         """What was before this start: verdicts, models, and since when ClickHouse knows the series."""
         async with asyncio.timeout(commanding.TIMEOUT_S):
-            for record in await committed(self._cfg.kafka, self._cfg.topics.control.name):
+            async for record in committed(self._cfg.kafka, self._cfg.topics.control.name):
                 with contextlib.suppress(msgspec.MsgspecError):  # the agent tells of it
                     command = _command(record.value or b"")
                     if isinstance(command, Label):

@@ -67,6 +67,8 @@ class Desk:
         self._recent: OrderedDict[str, ArtifactMessage] = OrderedDict()
         self.changes = 0
         """Goes up whenever something else should serve."""
+        self.ready = False
+        """The topic has been read to its end: before, an older model may seem to serve."""
 
     @property
     def needed(self) -> bool:
@@ -75,7 +77,10 @@ class Desk:
 
     async def run(self) -> None:
         """Follow the topic until cancelled."""
-        await follow(self._cfg.kafka, self._cfg.topics.artifacts.name, self._record)
+        await follow(self._cfg.kafka, self._cfg.topics.artifacts.name, self._record, self._caught_up)
+
+    def _caught_up(self) -> None:
+        self.ready = True
 
     def take(self, key: bytes | None, value: bytes | None) -> ArtifactMessage | None:
         """Note a message of the topic; gives the artifact where one should be adopted.
@@ -163,6 +168,8 @@ class Adopter:
     async def adopt(self, pipeline: Pipeline, next_offset: int) -> list[Adopted]:
         """Bring the engine closer to what should serve; the entries for the journal, at ``next_offset``."""
         engine: Engine = pipeline.engine
+        if not self._desk.ready:
+            return []
         state = (self._desk.changes, len(engine.series), engine.series.evictions)
         if state == self._looked:
             return []

@@ -18,6 +18,7 @@ from detectors.mutes import MOST
 from schemas import config
 from schemas.control import Command, Label, Mute, Refresh, Unmute
 from schemas.journal import Labelled, Muted
+from stream.control.commanding import Newest
 from stream.control.muting import muted
 from stream.kafka import Record, TopicPartition
 from stream.kafka.following import follow
@@ -33,18 +34,26 @@ _decode = msgspec.json.Decoder(Command).decode
 
 
 class Board:
-    """What people want, read by the partitions of one worker in its event loop."""
+    """What people want, read by the partitions of one worker in its event loop.
+
+    ``ready`` once the topic has been read to its end: before, a mute that was lifted may still seem to hold.
+    """
 
     def __init__(self, cfg: config.Config) -> None:
         self._cfg = cfg
         self.mutes: OrderedDict[str, Mute | None] = OrderedDict()  # null: lifted
         self.labels: OrderedDict[str, Label] = OrderedDict()
+        self._newest = Newest()
+        self.ready = False
         self.changes = 0
         """Goes up whenever something else should hold."""
 
     async def run(self) -> None:
         """Follow the topic until cancelled."""
-        await follow(self._cfg.kafka, self._cfg.topics.control.name, self._record)
+        await follow(self._cfg.kafka, self._cfg.topics.control.name, self._record, self._caught_up)
+
+    def _caught_up(self) -> None:
+        self.ready = True
 
     async def _record(self, record: Record) -> None:
         self.take(record.value)
@@ -60,9 +69,12 @@ class Board:
             log.warning("command skipped", cause=str(error), command=value[:200].decode(errors="replace"))
 
     def _note(self, command: Command) -> None:
+        if isinstance(command, Mute):
+            muted(command)  # raises where it means nothing
+        if not self._newest.put(command):
+            return
         match command:
             case Mute():
-                muted(command)  # raises where it means nothing
                 self._put(self.mutes, command.mute_id, command, MOST)
             case Unmute():
                 self._put(self.mutes, command.mute_id, None, MOST)
@@ -90,6 +102,8 @@ class Reader:
     async def read(self, pipeline: Pipeline, next_offset: int) -> list[Muted | Labelled]:
         """Apply what is new; the entries for the journal, at ``next_offset``."""
         board, engine = self._board, pipeline.engine
+        if not board.ready:
+            return []
         state = (board.changes, len(engine.series), engine.series.evictions)
         if state == self._looked:
             return []

@@ -194,7 +194,7 @@ class Restorer:
             self._consumer.seek(self._partition, begin)
             self._consumer.resume(self._partition)
         started, seen, position = time.monotonic(), 0, begin
-        end = self._consumer.end_of(self._partition)
+        end = self._consumer.end_of(self._partition, committed)
         while position < committed and not self._hands.stopping:
             records = await self._hands.fetch(FETCH_MS)
             before = [record for record in records if record.offset < committed]

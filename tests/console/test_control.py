@@ -24,7 +24,7 @@ SERIES = 'web_response{service="shop"}'
 
 
 async def commands(cfg: config.Config) -> list[Any]:
-    records = await committed(cfg.kafka, cfg.topics.control.name)
+    records = [each async for each in committed(cfg.kafka, cfg.topics.control.name)]
     return [msgspec.json.decode(record.value or b"", type=Command) for record in records]
 
 

@@ -20,7 +20,7 @@ from stream.kafka import KafkaError, TopicPartition
 from tests.faults import doomed, member
 
 STOP_TIMEOUT_S = 20.0
-DOOM_TIMEOUT_S = 60.0
+DOOM_TIMEOUT_S = 180.0  # it starts first, on a busy machine for a minute
 EXPLAIN_AFTER_S, STANDSTILL_S = 40.0, 90.0
 START_S = 300.0  # a fresh checkout compiles kernels
 START_MS, STEP_MS = 1_700_000_000_000, 60_000

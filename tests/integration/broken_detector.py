@@ -26,7 +26,7 @@ class Broken(IsolationForestDetector):
 
     @classmethod
     def fit(cls, params: Mapping[str, Any], history: History, seed: int) -> Artifact:
-        how = params["how"]
+        how = params["how"] if "how" in params else Path(params["how_in"]).read_text(encoding="utf-8")
         if how == "raise":
             raise RuntimeError("no convergence")
         if how == "memory":
