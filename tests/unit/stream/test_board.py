@@ -34,7 +34,7 @@ def told(*commands: Command) -> Board:
     return board
 
 
-@pytest.mark.parametrize("order", itertools.permutations([FIRST, WIDER, LIFT, FIRST]))
+@pytest.mark.parametrize("order", list(itertools.permutations([FIRST, WIDER, LIFT, FIRST])))
 def test_whatever_the_order_and_however_often_the_latest_command_holds(order: tuple[Command, ...]) -> None:
     assert told(*order).mutes == {"m": None}
 
