@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections import deque
 from collections.abc import Mapping
 from typing import Any, ClassVar, Final, NamedTuple, Self
 
@@ -19,21 +20,27 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.protocol import F64, I64, Bools, Scores, State
-from detectors.river_model import build, is_supervised, says_probability
+from detectors.river_model import build, is_supervised, says_at_most_1
 from detectors.rows import grown
 
 _LAGS: Final = 5
 _DAY_MS: Final = 86_400_000
 _LIMIT: Final = 1e100  # values beyond it are taken as this, so that sums stay finite
 _TWO_PI: Final = 2.0 * math.pi
-_DEFAULT: Final = {"HalfSpaceTrees": {"n_trees": 10, "height": 6, "window_size": 250}}
-_NOMINAL: Final = 1.7  # -log10 of 2 %: the surprise at the 98 % quantile of the model's scores
+_DEFAULT: Final = {"HalfSpaceTrees": {"n_trees": 25, "height": 3, "window_size": 250}}
+_START: Final = 0.9  # quantile of the model's scores where its tail begins
+_CLIP: Final = 5.0  # medians that one score counts at most in it
+_MEASURED: Final = 32  # samples between two looks at that tail
+_LEAST_EXCESS: Final = 0.05  # mean excess of that tail, in distances from the median to where it begins
+_LN10: Final = math.log(10.0)
 
 
 class Params(NamedTuple):
     """Parameters: the model (see `detectors.river_model`), how much history makes it, and what it is of.
 
-    ``target`` (value or difference) is what a model scores that takes a target. ``time_of_day`` adds sine and
+    ``target`` (value or difference) is what a model scores that takes a target. ``lags`` adds as many values
+    before the newest to the features of models that score features: they find shapes, and fewer spikes, for
+    most of what they look at is then usual. ``time_of_day`` adds sine and
     cosine of the day to the features: only for models that remember more than a day, to others every hour
     is new.
     """
@@ -43,6 +50,7 @@ class Params(NamedTuple):
     remake_every: int = 256
     warm_up: int = 128
     target: str = "value"
+    lags: int = 0
     time_of_day: bool = False
 
     @classmethod
@@ -50,10 +58,11 @@ class Params(NamedTuple):
         if unknown := sorted(set(params) - set(cls._fields)):
             raise ValueError(f"river has no parameter {unknown[0]!r}; it has {', '.join(cls._fields)}")
         made = cls(**params)
-        for name, least in (("memory", 32), ("remake_every", 16), ("warm_up", 16)):
+        limits = (("memory", 32, 100_000), ("remake_every", 16, 100_000), ("warm_up", 16, 100_000))
+        for name, least, most in (*limits, ("lags", 0, _LAGS)):
             value = getattr(made, name)
-            if not isinstance(value, int) or not least <= value <= 100_000:
-                raise ValueError(f"river: {name} is a whole number from {least} to 100000, not {value!r}")
+            if not isinstance(value, int) or not least <= value <= most:
+                raise ValueError(f"river: {name} is a whole number from {least} to {most}, not {value!r}")
         if made.target not in {"value", "difference"}:
             raise ValueError(f"river: target is value or difference, not {made.target!r}")
         if not isinstance(made.time_of_day, bool):
@@ -70,11 +79,12 @@ class Params(NamedTuple):
 class RiverDetector:
     """A model of `river.anomaly` a series, guarded and put on the scale of surprise.
 
-    Features: for models that score features, value, five lags, difference and deviation from them, squashed
-    to [0, 1] around the median of the history; for models that score a target (``GaussianScorer``,
+    Features: for models that score features, value, difference and deviation from the last five, squashed to
+    [0, 1] around the median of the history, each also as distance from the middle (a linear model sees two
+    sides no other way), and lags by choice; for models that score a target (``GaussianScorer``,
     ``PredictiveAnomalyDetection``), the target is the value in units of its spread and the features are lags
-    and time of day. Model scores are held against their own median and 98 % quantile in the history.
-    ``PredictiveAnomalyDetection`` stops counting at ``n_std``: give it 10 or more.
+    and time of day. The surprise is that of an exponential tail above the 90 % quantile of what the model
+    said of the history, so that scores that end at 1 and scores without end come out alike.
     A still series does not surprise until it moves. No band. Samples that may not be learned are scored by
     a copy, for some models change when they score. A sample costs 20 to 500 us, a series 12 KB and its model.
     """
@@ -202,31 +212,45 @@ class _Live:
     ) -> None:
         values = np.array([value for _, value in history])
         self._model, self._supervised, self._params = model, supervised, params
-        self._is_probability = says_probability(model)
+        self._at_most_1 = says_at_most_1(model)
         self._middle = float(np.median(values))
         distance = np.abs(values - self._middle)
         usual = float(np.mean(np.minimum(distance, np.quantile(distance, 0.95))))
         self._still = usual == 0.0
         self._scale = max(usual, 1e-3 * abs(self._middle), 1e-100)
         self._lags = ([lags[0]] * _LAGS + lags)[-_LAGS:]
-        self._typical, self._high = 0.0, 1.0
-        said = []
+        self._typical, self._start, self._excess, self._learned = 0.0, 1.0, 1.0, 0
+        self._said: deque[float] = deque(maxlen=max(len(history) // 2, 16))
+        self._newest = 0.0
         for at, value in history:
-            said.append(self._raw(at, value))
+            self.score(at, value)
             self.learn(at, value)
-        late = np.array(said[len(said) // 2 :])
-        self._typical, self._high = float(np.median(late)), float(np.quantile(late, 0.98))
+        self._measure()
+
+    def _measure(self) -> None:
+        """Where the tail of what the model says begins, and how far it goes: models that learn on drift."""
+        said = np.array(self._said)
+        self._typical, self._start = np.quantile(said, (0.5, _START)).tolist()
+        beyond = said[said > self._start] - self._start
+        beyond = np.minimum(beyond, _CLIP * np.median(beyond)) if len(beyond) else np.zeros(1)
+        least = max(_LEAST_EXCESS * (self._start - self._typical), 1e-3 * abs(self._typical), 1e-6)
+        self._excess = max(float(beyond.mean()), least)
 
     def score(self, ts_ms: int, value: float) -> float:
         """Surprise of the next sample."""
-        raw = self._raw(ts_ms, value)
-        if (self._still and value == self._middle) or self._high <= self._typical:
+        raw = self._newest = self._raw(ts_ms, value)
+        if (self._still and value == self._middle) or self._start <= self._typical:
             return 0.0  # nothing moved, or the model has only ever said one thing (HalfSpaceTrees at first)
-        spread = max(self._high - self._typical, 0.01 * abs(self._typical), 1e-6)
-        ratio = max((raw - self._typical) / spread, 0.0)
-        return _NOMINAL * ratio if ratio < 1.0 else _NOMINAL + 2.0 * math.log2(ratio)
+        if raw > self._start:
+            return 1.0 + (raw - self._start) / (self._excess * _LN10)
+        return max((raw - self._typical) / (self._start - self._typical), 0.0)
 
     def learn(self, ts_ms: int, value: float) -> None:
+        """Take in the sample that was scored last."""
+        self._said.append(self._newest)
+        self._learned += 1
+        if self._learned % _MEASURED == 0:
+            self._measure()
         x, y = self._features(ts_ms, value)
         if self._supervised:
             self._model.learn_one(x, y)
@@ -241,7 +265,7 @@ class _Live:
             raw = float(self._model.score_one(x, y) if self._supervised else self._model.score_one(x))
         except (ArithmeticError, LookupError):
             return 0.0
-        if self._is_probability:
+        if self._at_most_1:
             return -math.log10(max(1.0 - raw, 1e-16)) if raw <= 1.0 else 0.0
         return min(max(raw, -1e12), 1e12) if math.isfinite(raw) else 0.0
 
@@ -254,8 +278,13 @@ class _Live:
             target = y - lags[-1] if self._params.target == "difference" else y
             return x | {f"lag_{i}": lag for i, lag in enumerate(reversed(lags), 1)}, target
         x = {name: 0.5 + 0.5 * part for name, part in x.items()}
-        x |= {"value": _unit(y), "difference": _unit(y - lags[-1]), "deviation": _unit(y - sum(lags) / _LAGS)}
-        x |= {f"lag_{i}": _unit(lag) for i, lag in enumerate(reversed(lags), 1)}
+        now = {
+            "value": _unit(y),
+            "difference": _unit(y - lags[-1]),
+            "deviation": _unit(y - sum(lags) / _LAGS),
+        }
+        x |= {f"{name}_far": 2.0 * abs(part - 0.5) for name, part in now.items()}
+        x |= {f"lag_{i}": _unit(lag) for i, lag in enumerate(reversed(lags[_LAGS - self._params.lags :]), 1)}
         return x, y
 
     def _scaled(self, value: float) -> float:

@@ -50,9 +50,9 @@ def is_supervised(model: Any) -> bool:
     return isinstance(_scorer(model), river.base.SupervisedAnomalyDetector)
 
 
-def says_probability(model: Any) -> bool:
-    """Whether the score is 1 minus a tail probability, so that all that is far reads 1.0."""
-    return isinstance(_scorer(model), river.anomaly.GaussianScorer)
+def says_at_most_1(model: Any) -> bool:
+    """Whether all that is far reads nearly 1.0: how near is then what tells."""
+    return isinstance(_scorer(model), river.anomaly.GaussianScorer | river.anomaly.HalfSpaceTrees)
 
 
 def _scorer(model: Any) -> Any:

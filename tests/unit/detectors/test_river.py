@@ -3,7 +3,10 @@
 import numpy as np
 import pytest
 
+from bench.river import MODELS as NAMED
 from detectors.checks import CHECKS, Subject
+from detectors.engine import Engine
+from detectors.protocol import Samples
 from detectors.river_adapter import RiverDetector
 from detectors.river_model import build
 from schemas import config
@@ -60,6 +63,20 @@ def test_a_spike_is_found_by_a_river_model_in_the_engine():
     assert [event.started_ms for event in opened] == [1_700_000_000_000 + 800 * 60_000]
     assert opened[0].expected is None
     assert opened[0].detectors[0].name == "river"
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_each_named_model_alerts_on_a_gross_spike_at_the_default_budget(name):
+    short = {"memory": 64, "remake_every": 64, "warm_up": 64} if name == "LocalOutlierFactor" else {}
+    n, at = (260, 240) if short else (600, 560)
+    values = 100 + np.random.default_rng(3).normal(size=n)
+    values[at] += 15
+    detector = config.DetectorConfig(name="river", params={"model": NAMED[name], **short})
+    ts_ms = 1_700_006_400_000 + 300_000 * np.arange(n)
+    one = Engine(config.Engine(detectors=[detector]), config.Admission())
+    said = one.process(Samples(("x",), np.zeros(n, np.int64), ts_ms, values))
+    assert ts_ms[at] in [event.started_ms for event in said.events if event.status == Status.OPEN]
+    assert len({event.anomaly_id for event in said.events}) <= 2
 
 
 def test_two_detectors_speak_on_one_scale():
