@@ -150,6 +150,7 @@ async def test_nothing_is_lost_and_nothing_doubled_whatever_fails(
     prefix: str,
     tmp_path: Path,
     capsys: Any,
+    record_property: Callable[[str, object], None],
     total: Ledger,
     seed: int,
 ) -> None:
@@ -178,6 +179,7 @@ async def test_nothing_is_lost_and_nothing_doubled_whatever_fails(
     total.add(ledger)
     with capsys.disabled():
         print(f"\nseed {seed}\n{ledger}")
+    record_property("table", f"seed {seed}\n{ledger}")  # for xdist, which shows no output
     assert not ledger.wrong, (seed, ledger.wrong)
     assert ledger.events > 20
 

@@ -187,7 +187,14 @@ def total(request: pytest.FixtureRequest) -> Iterator[Ledger]:
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", range(SEED, SEED + ROUNDS))
 async def test_fits_and_commands_that_go_wrong_lose_and_double_nothing(
-    hands_kit: Kit, prefix: str, tmp_path: Path, broken_path: Path, capsys: Any, total: Ledger, seed: int
+    hands_kit: Kit,
+    prefix: str,
+    tmp_path: Path,
+    broken_path: Path,
+    capsys: Any,
+    record_property: Callable[[str, object], None],
+    total: Ledger,
+    seed: int,
 ) -> None:
     kit, chance, ledger, how = hands_kit, random.Random(seed), Ledger(), broken_path / "how"
     await topics.ensure(kit.cfg)
@@ -215,6 +222,7 @@ async def test_fits_and_commands_that_go_wrong_lose_and_double_nothing(
     total.add(ledger)
     with capsys.disabled():
         print(f"\nseed {seed}\n{ledger}")
+    record_property("table", f"seed {seed}\n{ledger}")  # for xdist, which shows no output
     assert not ledger.wrong, (seed, ledger.wrong)
     for entries in await journals(kit):
         _once(entries)
