@@ -67,8 +67,8 @@ _INTRO: Final = """# Ablations: what each part is worth, and what limits the res
 Made by `python -m bench.ablations --write docs/ablations.md`; do not edit. One thing is changed at a time,
 all else is as shipped; columns are those of [quality](quality.md). *Noise* is the number of alerts per series
 and day on synthetic series in which nothing is wrong, at a budget of 0.1: in their first two weeks, and in
-the whole month. *Means as well* adds the alerts that a second engine with half of the budget opens on means of
-twelve samples, where the first has none.
+the whole month. *Means as well* adds the alerts that a second engine with half of the budget opens on means
+of twelve samples, where the first has none.
 
 With 49 windows one more or fewer is about 2 points of the standard profile: differences of that size
 between rows are a window or two on series that these constants were compared on, and no more than that.

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 
 import numpy as np
 import pytest
 
-from bench import judged, quality
+from bench import ablations, judged, quality
 from bench.baselines import last_value, z_score
 from bench.clean import unlabelled
 from bench.datasets import LabelledSeries
 from bench.judged import Judged, Judgement, clean_rate, halves, nab_numbers, numbers, tocsin
 from bench.quality_page import page
+from detectors import registry
 from detectors.evaluation.episodes import Episode
 from schemas import config
 
@@ -151,3 +153,33 @@ def test_numbers_that_are_missing_are_null_in_json(monkeypatch, capsys):
     assert quality.main() == 0
     told = json.loads(capsys.readouterr().out)
     assert told["nab"]["standard"]["family_left_out"] is None
+
+
+def test_every_ablation_changes_something_that_exists():
+    for variant in ablations.VARIANTS:
+        for path in variant.constants:
+            module, name = path.split(".")
+            assert hasattr(importlib.import_module(f"detectors.{module}"), name), path
+        assert all(registry.load(name) for name in variant.weights)
+
+
+def test_what_the_numenta_score_is_lost_to_adds_up():
+    one = series("a", spikes=(900, 1200))
+    found = [Judged(one, said(1440, Episode(500, 501, 500, 1.2), Episode(897, 899, 898, 1.1)), 0.0)]
+    lost = ablations.losses(found)
+    assert lost["missed windows"] == pytest.approx(50.0)
+    assert lost["false alerts"] == pytest.approx(100 * 0.11 / 4)
+    shipped = nab_numbers(found)["standard"]["shipped"]
+    assert shipped + sum(lost.values()) == pytest.approx(100.0)
+    assert 0.0 < lost["lateness"] < 5.0
+    assert [(a, b) for _, a, b, _ in ablations.misses(found)] == [(1195, 1205)]
+
+
+def test_the_slower_scale_tells_of_what_only_means_show():
+    values = np.random.default_rng(5).normal(100, 10, 6000)
+    values[5000:5100] += 12
+    one = unlabelled("made", "f", "hump", values)
+    alone = [each for each in tocsin(config.Engine())(one).episodes if 5000 <= each.detected < 5100]
+    both = [each for each in ablations.slower(config.Engine())(one).episodes if 5000 <= each.detected < 5100]
+    assert len(both) > len(alone)
+    assert both[-1].detected % 12 == 11
