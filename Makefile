@@ -8,7 +8,7 @@ PYTHON ?= $(shell command -v python3.11 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-# The long ones first: each file runs in one of two processes, which should end together.
+# The long ones first.
 TESTS := $(wildcard tests/faults tests/integration tests/console tests/contract tests/unit)
 ARGS ?=
 
@@ -43,7 +43,7 @@ demo: need-java $(STAMP) ## Replay a month of real telemetry through all parts o
 	@$(BIN)/tocsin demo $(ARGS)
 
 test: need-java need-prometheus need-chromium lint types imports ## What CI runs: lint, types, import rule, unit, contract and integration tests
-	$(BIN)/pytest -n 2 --dist loadfile $(TESTS) $(ARGS)
+	$(BIN)/pytest $(TESTS) $(ARGS)
 
 lint: $(STAMP) ## Check style and layout
 	$(BIN)/ruff check .
