@@ -62,7 +62,10 @@ class Params(NamedTuple):
 
 
 def grow(windows: F32, params: Params, seed: int) -> tuple[dict[str, NDArray[Any]], dict[str, float]]:
-    """Arrays and facts of a forest on windows (n, features); 0.3 s for 2,016 of them."""
+    """Arrays and facts of a forest on windows (n, features); 0.3 s for 2,016 of them.
+
+    ``reach`` (features,) is how far each feature goes in the history: 99.8 % of the windows.
+    """
     from sklearn.ensemble import IsolationForest  # noqa: PLC0415  # takes a second, and workers never fit
 
     thinned = windows[np.linspace(0, len(windows) - 1, min(len(windows), params.max_windows)).astype(int)]
@@ -75,11 +78,22 @@ def grow(windows: F32, params: Params, seed: int) -> tuple[dict[str, NDArray[Any
     trees = [_nodes(each.tree_) for each in forest.estimators_]
     nodes = np.concatenate(trees)
     usual = len(trees) * float(_usual_depth(np.array([forest.max_samples_]))[0])
-    tail = Tail.of(-forest.score_samples(thinned))
     arrays = {name: nodes[name] for name in NODE.names or ()}
     sizes = np.array([len(tree) for tree in trees], np.int32)
     arrays["first"] = (np.cumsum(sizes) - sizes).astype(np.int32)
-    return arrays, {"usual": usual, **tail._asdict(), "threshold": float(-forest.offset_)}
+    arrays["reach"] = (np.quantile(np.abs(windows), 0.998, axis=0) + 1e-3).astype(np.float64)
+    facts = {"usual": usual, "threshold": float(-forest.offset_)}
+    return arrays, facts | _tail(arrays, facts, windows)._asdict()
+
+
+def _tail(arrays: dict[str, NDArray[Any]], facts: dict[str, float], windows: F32) -> Tail:
+    """Of what `raw` says of the history."""
+    forests, unknown = Forests(), dict.fromkeys(Tail._fields, 0.0)
+    forests.reserve(1)
+    forests.adopt(0, Artifact(arrays, {**unknown, **facts}))
+    found = np.empty(len(windows))
+    _all_raw(forests.arrays, arrays["reach"], windows, found)
+    return Tail.of(found)
 
 
 def _nodes(tree: Any) -> NDArray[Any]:
@@ -130,24 +144,6 @@ class Forests(Tables):
         return self._model.array, self._nodes.data, self._nodes.where, self._first.data, self._first.where
 
 
-def reach_of(windows: F32) -> F64:
-    """How far each feature goes in the history: 99.8 % of windows (n, features)."""
-    reach: F64 = np.quantile(np.abs(windows), 0.998, axis=0) + 1e-3
-    return reach
-
-
-@njit(cache=True, nogil=True, inline="always")
-def beyond(window: Any, reach: Any, features: int) -> Any:
-    """What is added to the score of a window for how far its features go beyond their reach.
-
-    No tree cuts beyond its history: whatever lies there is equally far to it.
-    """
-    total = 1.0
-    for f in range(features):
-        total += max(abs(window[f]) / reach[f] - 1.0, 0.0)
-    return 0.1 * np.log(total)
-
-
 @njit(cache=True, nogil=True)
 def score(models, nodes, node_places, firsts, first_places, slot, window):  # type: ignore[no-untyped-def]
     """The anomaly score in (0, 1] of a window (features,) float32; 10 to 20 us for 200 trees."""
@@ -162,3 +158,21 @@ def score(models, nodes, node_places, firsts, first_places, slot, window):  # ty
             node = nodes[at]
         depth += node.cut
     return 2.0 ** (-depth / models[slot].usual)
+
+
+@njit(cache=True, nogil=True)
+def raw(forest, slot, reach, features, window):  # type: ignore[no-untyped-def]
+    """The score of a window, and a tenth of the logarithm of how far its features go beyond their reach.
+
+    No tree cuts beyond its history: whatever lies there is equally far to it.
+    """
+    total = 1.0
+    for f in range(features):
+        total += max(abs(window[f]) / reach[f] - 1.0, 0.0)
+    return score(*forest, slot, window) + 0.1 * np.log(total)  # type: ignore[call-arg]  # numba's types do not know unpacking
+
+
+@njit(cache=True, nogil=True)
+def _all_raw(forest, reach, windows, out):  # type: ignore[no-untyped-def]
+    for i in range(windows.shape[0]):
+        out[i] = raw(forest, 0, reach, windows.shape[1], windows[i])

@@ -7,10 +7,9 @@ from typing import Any, ClassVar, Final, Literal
 
 import numpy as np
 from numba import njit
-from numpy.typing import NDArray
 
-from detectors.batch import Artifact, History, Tail, facts_of, require, series_of, surprise_of
-from detectors.forest import Forests, Params, beyond, grow, reach_of, score
+from detectors.batch import Artifact, History, facts_of, require, series_of, surprise_of
+from detectors.forest import Forests, Params, grow, raw
 from detectors.protocol import F32, F64, I64, Bools, Scores
 from detectors.rows import Rows
 from detectors.tables import TablesDetector
@@ -63,10 +62,8 @@ class IsolationForestDetector(TablesDetector):
         windows = np.empty((len(values), _FEATURES), np.float32)
         _windows(np.zeros(1, WINDOW), scale, ts_ms, values, windows)
         windows = windows[_RING:]
-        scale["reach"] = reach_of(windows)
         arrays, facts = grow(windows, read, seed)
-        facts |= _tail(arrays, facts, scale, windows)._asdict()
-        arrays["hour"], arrays["reach"] = scale["hour"][0], scale["reach"][0]
+        arrays["hour"] = scale["hour"][0]
         facts |= {"value_middle": middle, "value_spread": float(scale["spread"][0])}
         return Artifact(arrays, facts_of(cls, **facts))
 
@@ -134,31 +131,6 @@ def _learn(row: Any, x: float) -> None:
     row.learned = np.uint32(row.learned + 1 if row.learned < 1_000_000 * _RING else row.learned + 1 - _RING)
 
 
-def _tail(
-    arrays: dict[str, NDArray[Any]], facts: Mapping[str, float], scale: NDArray[Any], windows: F32
-) -> Tail:
-    """Of what `_raw` is on the history."""
-    forests = Forests()
-    forests.reserve(1)
-    forests.adopt(0, Artifact(arrays, dict(facts)))
-    raw = np.empty(len(windows))
-    _all_raw(forests.arrays, scale, windows, raw)
-    return Tail.of(raw)
-
-
-@njit(cache=True, nogil=True)
-def _raw(forest, scale, slot, window):  # type: ignore[no-untyped-def]
-    """The score of the forest, and how far the features go beyond their reach."""
-    isolated = score(*forest, slot, window)  # type: ignore[call-arg]  # numba's types do not know unpacking
-    return isolated + beyond(window, scale.reach, _FEATURES)
-
-
-@njit(cache=True, nogil=True)
-def _all_raw(forest, scales, windows, out):  # type: ignore[no-untyped-def]
-    for i in range(windows.shape[0]):
-        out[i] = _raw(forest, scales[0], 0, windows[i])
-
-
 @njit(cache=True, nogil=True)
 def _windows(rows, scales, ts_ms, values, out):  # type: ignore[no-untyped-def]
     for i in range(values.shape[0]):
@@ -170,6 +142,7 @@ def _windows(rows, scales, ts_ms, values, out):  # type: ignore[no-untyped-def]
 def _step(  # type: ignore[no-untyped-def]
     rows, scales, models, nodes, node_places, firsts, first_places, slots, ts_ms, values, learn, surprise
 ):
+    forest = models, nodes, node_places, firsts, first_places
     window = np.empty(_FEATURES, np.float32)
     for i in range(slots.shape[0]):
         slot = slots[i]
@@ -177,7 +150,7 @@ def _step(  # type: ignore[no-untyped-def]
         surprise[i] = np.nan
         if model.trees > 0 and row.learned >= _RING:
             _window(row, scales[slot], ts_ms[i], values[i], window)
-            raw = _raw((models, nodes, node_places, firsts, first_places), scales[slot], slot, window)
-            surprise[i] = surprise_of(raw, model.middle, model.high, model.excess)
+            said = raw(forest, slot, scales[slot].reach, _FEATURES, window)
+            surprise[i] = surprise_of(said, model.middle, model.high, model.excess)
         if learn[i]:
             _learn(row, values[i])

@@ -10,9 +10,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from detectors.batch import MAX_CHANNELS, Artifact, FitError, History, Tail, facts_of, require, surprise_of
-from detectors.forest import Forests, Params, beyond, grow, reach_of, score
-from detectors.protocol import F32, F64, I64, Bools, Scores
+from detectors.batch import MAX_CHANNELS, Artifact, FitError, History, facts_of, require, surprise_of
+from detectors.forest import Forests, Params, grow, raw
+from detectors.protocol import F64, I64, Bools, Scores
 from detectors.rows import Rows
 from detectors.tables import TablesDetector
 
@@ -70,9 +70,8 @@ class MultidimensionalDetector(TablesDetector):
         features = np.empty((len(values), _FEATURES * values.shape[1]), np.float32)
         _all_features(np.zeros(1, RECENT), scale, values, features)
         features = features[_RING:]
-        scale["reach"][0, : features.shape[1]] = reach_of(features)
         arrays, facts = grow(features, read, seed)
-        facts |= _tail(arrays, facts, scale, features)._asdict()
+        scale["reach"][0, : features.shape[1]] = arrays["reach"]
         for name in _SCALES:
             arrays[name] = scale[name][0]
         names = history.channels or tuple(f"channel_{c}" for c in range(values.shape[1]))
@@ -145,31 +144,6 @@ def _scale(values: F64) -> NDArray[Any]:
     return scale
 
 
-def _tail(
-    arrays: dict[str, NDArray[Any]], facts: Mapping[str, float], scale: NDArray[Any], features: F32
-) -> Tail:
-    """Of what `_raw` is on the history."""
-    forests = Forests()
-    forests.reserve(1)
-    forests.adopt(0, Artifact(arrays, dict(facts)))
-    raw = np.empty(len(features))
-    _all_raw(forests.arrays, scale, features, raw)
-    return Tail.of(raw)
-
-
-@njit(cache=True, nogil=True)
-def _raw(forest, scale, slot, window):  # type: ignore[no-untyped-def]
-    """The score of the forest, and how far the features go beyond their reach."""
-    isolated = score(*forest, slot, window)  # type: ignore[call-arg]  # as in `step`
-    return isolated + beyond(window, scale.reach, _FEATURES * int(scale.channels))
-
-
-@njit(cache=True, nogil=True)
-def _all_raw(forest, scales, features, out):  # type: ignore[no-untyped-def]
-    for i in range(features.shape[0]):
-        out[i] = _raw(forest, scales[0], 0, features[i])
-
-
 @njit(cache=True, nogil=True)
 def _features(row, scale, values, without, out):  # type: ignore[no-untyped-def]
     """Features of a moment, as if channel ``without`` were missing; false when all are."""
@@ -227,23 +201,25 @@ def _step(  # type: ignore[no-untyped-def]
         row, model, scale = rows[slot], models[slot], scales[slot]
         surprise[i] = np.nan
         if model.trees > 0 and row.learned.max() >= _RING and _features(row, scale, values[i], -1, window):
-            raw = _raw(forest, scale, slot, window)
-            surprise[i] = surprise_of(raw, model.middle, model.high, model.excess)
+            said = raw(forest, slot, scale.reach, _FEATURES * np.int64(scale.channels), window)
+            surprise[i] = surprise_of(said, model.middle, model.high, model.excess)
             if surprise[i] >= _TELLING:
-                _contribute(forest, row, scale, slot, values[i], raw, window, shares[i])
+                _contribute(forest, row, scale, slot, values[i], said, window, shares[i])
         if learn[i]:
             _learn(row, values[i])
 
 
 @njit(cache=True, nogil=True)
-def _contribute(forest, row, scale, slot, values, raw, window, shares):  # type: ignore[no-untyped-def]
+def _contribute(forest, row, scale, slot, values, said, window, shares):  # type: ignore[no-untyped-def]
     """Fill the shares of the channels that are there."""
     total = 0.0
     for c in range(values.shape[0]):
         if c >= scale.channels or np.isnan(values[c]):
             continue
-        rest = _raw(forest, scale, slot, window) if _features(row, scale, values, c, window) else 0.0
-        shares[c] = np.float32(max(raw - rest, 0.0))
+        rest = 0.0
+        if _features(row, scale, values, c, window):
+            rest = raw(forest, slot, scale.reach, _FEATURES * np.int64(scale.channels), window)
+        shares[c] = np.float32(max(said - rest, 0.0))
         total += shares[c]
     for c in range(shares.shape[0]):
         if total > 0.0:
