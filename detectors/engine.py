@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from detectors.batch import Artifact, BatchDetector
 from detectors.buffer import Buffer
-from detectors.ensemble import Ensemble, Verdict, band
+from detectors.ensemble import Band, Ensemble, Verdict, band, filled
 from detectors.episode import LEAVING, Episodes
 from detectors.events import Ongoing, events, excusable, ongoing, silences, silent
 from detectors.flat import STANDS_STILL, Stillness
@@ -226,8 +226,9 @@ class Engine:
             step.slots[keep], admitted.clock_ms[keep], admitted.interval_ms[keep], values[keep], in_time
         )
         said, scores = self._panel.judge(asked)
-        lent = self._lent(asked, admitted.ages[keep], said, in_time)
-        verdict, certain = self._verdict(asked, admitted.interval_ms[keep], said, scores, lent)
+        bands = band(said)
+        lent = self._lent(asked, admitted.ages[keep], bands, in_time)
+        verdict, certain = self._verdict(asked, admitted.interval_ms[keep], bands, scores, lent)
         certain &= in_time
         flat = in_time & self.policies.watches_flat(asked.slots)
         flat &= self._stillness.flags(asked.slots, asked.values, asked.learn)
@@ -291,18 +292,18 @@ class Engine:
         learn = in_time & self._mutes.learns(slots, clock_ms, self.series)
         return Asked(slots, clock_ms, clocks.local_ms, values, learn, exposure_ms, clocks.off)
 
-    def _lent(self, asked: Asked, ages: NDArray[np.uint32], said: list[Scores], in_time: Bools) -> Lent:
+    def _lent(self, asked: Asked, ages: NDArray[np.uint32], bands: Band, in_time: Bools) -> Lent:
         """What siblings say of the young."""
-        found = self._siblings.judge(asked, ages, band(said), in_time & self.policies.borrows(asked.slots))
+        found = self._siblings.judge(asked, ages, bands, in_time & self.policies.borrows(asked.slots))
         self._part_done("siblings")
         return found
 
     def _verdict(
-        self, asked: Asked, interval_ms: F32, said: list[Scores], scores: F32, lent: Lent
+        self, asked: Asked, interval_ms: F32, bands: Band, scores: F32, lent: Lent
     ) -> tuple[Verdict, Bools]:
         """The common word of its own detectors, and which samples are anomalous whatever was learned."""
         policies, slots = self.policies, asked.slots
-        bands = policies.bound(slots, *lent.fill(*band(said)))
+        bands = policies.bound(slots, *filled(bands, lent.band))
         for each in (scores, lent.score[np.newaxis]):
             policies.restrain(slots, asked.values, bands, each)
         verdict = self._ensemble.join(slots, asked.local_ms, interval_ms, asked.learn, scores, bands)

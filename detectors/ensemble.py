@@ -94,16 +94,24 @@ class Ensemble(Rows):
         return Verdict(score, level, *band)
 
 
-def band(said: Sequence[Scores]) -> tuple[F32, F32, F32]:
-    """Expected value, lower and upper of the first detector that has them, for each sample."""
-    expected, lower, upper = said[0].expected, said[0].lower, said[0].upper
+Band = tuple[F32, F32, F32]
+"""Expected value, lower and upper of each of *n* samples, NaN where there is none."""
+
+
+def band(said: Sequence[Scores]) -> Band:
+    """That of the first detector that has one, for each sample."""
+    found = said[0].expected, said[0].lower, said[0].upper
     for other in said[1:]:
-        missing = np.isnan(expected)
-        if not missing.any():
-            break
-        expected = np.where(missing, other.expected, expected)
-        lower = np.where(missing, other.lower, lower)
-        upper = np.where(missing, other.upper, upper)
+        found = filled(found, (other.expected, other.lower, other.upper))
+    return found
+
+
+def filled(mine: Band, other: Band) -> Band:
+    """A band, with that of another where it has none."""
+    missing = np.isnan(mine[0])
+    if not missing.any():
+        return mine
+    expected, lower, upper = (np.where(missing, b, a) for a, b in zip(mine, other, strict=True))
     return expected, lower, upper
 
 

@@ -24,9 +24,10 @@ from detectors.moments import Moments, Together
 from detectors.owners import Owner
 from detectors.policy import Policies
 from detectors.protocol import F32, F64, I64, Asked, Bools, Scores, State
-from detectors.rows import Rows, grown, part, prefixed
+from detectors.rows import Rows, grown, part
 from detectors.series import SeriesTable, Step
 from detectors.silence import FORGOTTEN
+from detectors.tables import Tables
 from detectors.tails import tail_for
 from schemas import config
 from schemas.event import AnomalyEvent
@@ -279,10 +280,7 @@ class Groups:
         state |= {
             name: np.frombuffer(msgspec.msgpack.encode(each), np.uint8).copy() for name, each in known.items()
         }
-        for name, each in self._parts().items():
-            found = each.snapshot()
-            state |= {name: found} if isinstance(found, np.ndarray) else prefixed(name, found)
-        return state
+        return state | Tables(**self._parts()).snapshot()
 
     def load(self, state: Mapping[str, NDArray[Any]], table: SeriesTable) -> None:
         """Take over a snapshot; raises ``ValueError`` for that of another version of the detector."""
@@ -291,9 +289,7 @@ class Groups:
             raise ValueError(f"snapshot holds version {version} of {self._kind.name}")
         self._channels = _decoded(state["channels"], dict[int, tuple[str, ...]])
         self.adopted = _decoded(state["adopted"], dict[int, str])
-        for name, each in self._parts().items():
-            if name != "detector":
-                each.load(state[name] if name in state else part(name, state))
+        Tables(**{name: each for name, each in self._parts().items() if name != "detector"}).load(state)
         self.detector = self._kind.restore(self._cfg.params, self._seed, part("detector", state))
         self._policies.assign(self.names, np.arange(len(self.names)))
         self._column_of = np.zeros(len(table), np.int8)

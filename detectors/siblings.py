@@ -18,6 +18,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from detectors.calibrate import Calibrator
+from detectors.ensemble import Band
 from detectors.protocol import F32, I64, Asked, Bools, State
 from detectors.rows import Rows, grown
 from detectors.series import SeriesTable
@@ -75,16 +76,9 @@ class Lent(NamedTuple):
     lower: F32
     upper: F32
 
-    def fill(self, expected: F32, lower: F32, upper: F32) -> tuple[F32, F32, F32]:
-        """The bands, with the lent ones where there are none."""
-        missing = np.isnan(expected)
-        if not missing.any():
-            return expected, lower, upper
-        return (
-            np.where(missing, self.expected, expected),
-            np.where(missing, self.lower, lower),
-            np.where(missing, self.upper, upper),
-        )
+    @property
+    def band(self) -> Band:
+        return self.expected, self.lower, self.upper
 
 
 class Siblings:
@@ -114,7 +108,7 @@ class Siblings:
         self._metrics.reserve(len(self._numbers))
         self._tail.reserve(len(self._numbers))
 
-    def judge(self, asked: Asked, ages: NDArray[np.uint32], band: tuple[F32, F32, F32], young: Bools) -> Lent:
+    def judge(self, asked: Asked, ages: NDArray[np.uint32], band: Band, young: Bools) -> Lent:
         """Judge the young among *n* samples in order, and learn from the others.
 
         ``ages`` are the samples that a series has had, the one at hand included, ``band`` what its own
