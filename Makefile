@@ -8,8 +8,7 @@ PYTHON ?= $(shell command -v python3.11 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-# The long ones first.
-TESTS := $(wildcard tests/faults tests/integration tests/console tests/contract tests/unit)
+TESTS := $(wildcard tests/unit tests/contract tests/integration tests/console tests/faults)
 ARGS ?=
 
 .PHONY: help venv demo test lint types imports unit integration faults soak bench lock clean need-java need-prometheus need-chromium

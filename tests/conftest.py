@@ -21,15 +21,6 @@ settings.register_profile("tocsin", deadline=None)
 settings.load_profile("tocsin")
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Tables that tests give by `record_property("table", text)`, also those of workers of xdist."""
-    for outcome in ("passed", "failed"):
-        for report in terminalreporter.getreports(outcome):
-            for name, text in report.user_properties:
-                if name == "table":
-                    terminalreporter.write_line(f"\n{report.nodeid}\n{text}")
-
-
 @pytest.fixture(autouse=True)
 def _logging_stays(monkeypatch: pytest.MonkeyPatch) -> None:
     """A command that a test runs in this process sets up no logging for the tests after it."""

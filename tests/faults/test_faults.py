@@ -12,7 +12,7 @@ import os
 import random
 import signal
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -133,15 +133,6 @@ def scene_cfg(kit: Kit) -> config.Config:
     )
 
 
-@pytest.fixture(scope="module")
-def total(request: pytest.FixtureRequest) -> Iterator[Ledger]:
-    """Of all rounds; printed at the end."""
-    ledger = Ledger()
-    yield ledger
-    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        print(f"\nin all\n{ledger}")
-
-
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", range(SEED, SEED + ROUNDS))
 async def test_nothing_is_lost_and_nothing_doubled_whatever_fails(
@@ -150,7 +141,6 @@ async def test_nothing_is_lost_and_nothing_doubled_whatever_fails(
     prefix: str,
     tmp_path: Path,
     capsys: Any,
-    record_property: Callable[[str, object], None],
     total: Ledger,
     seed: int,
 ) -> None:
@@ -179,7 +169,6 @@ async def test_nothing_is_lost_and_nothing_doubled_whatever_fails(
     total.add(ledger)
     with capsys.disabled():
         print(f"\nseed {seed}\n{ledger}")
-    record_property("table", f"seed {seed}\n{ledger}")  # for xdist, which shows no output
     assert not ledger.wrong, (seed, ledger.wrong)
     assert ledger.events > 20
 

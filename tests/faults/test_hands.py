@@ -10,7 +10,7 @@ import asyncio
 import os
 import random
 import time
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -176,14 +176,6 @@ def _trainer(cfg: config.Config, how: Path) -> Trainer:
     return Trainer(msgspec.structs.replace(cfg, engine=engine))
 
 
-@pytest.fixture(scope="module")
-def total(request: pytest.FixtureRequest) -> Iterator[Ledger]:
-    ledger = Ledger()
-    yield ledger
-    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
-        print(f"\nin all\n{ledger}")
-
-
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", range(SEED, SEED + ROUNDS))
 async def test_fits_and_commands_that_go_wrong_lose_and_double_nothing(
@@ -192,7 +184,6 @@ async def test_fits_and_commands_that_go_wrong_lose_and_double_nothing(
     tmp_path: Path,
     broken_path: Path,
     capsys: Any,
-    record_property: Callable[[str, object], None],
     total: Ledger,
     seed: int,
 ) -> None:
@@ -222,7 +213,6 @@ async def test_fits_and_commands_that_go_wrong_lose_and_double_nothing(
     total.add(ledger)
     with capsys.disabled():
         print(f"\nseed {seed}\n{ledger}")
-    record_property("table", f"seed {seed}\n{ledger}")  # for xdist, which shows no output
     assert not ledger.wrong, (seed, ledger.wrong)
     for entries in await journals(kit):
         _once(entries)
