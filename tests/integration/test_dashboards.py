@@ -67,6 +67,8 @@ async def running(
         clickhouse=store,
         sink=config.Sink(group_id=f"{kit.cfg.worker.group_id}-sink", batch_interval_ms=200),
         metrics=config.Metrics(worker_port=0, sink_port=0, coordinator_port=0),
+        # Sooner than the telemetry is through: a snapshot is made at the end of a batch.
+        snapshots=msgspec.structs.replace(kit.cfg.snapshots, every_ms=100),
         incidents=config.Incidents(group_id=f"{kit.cfg.worker.group_id}-incidents"),
         refresh=config.Refresh(group_id=f"{kit.cfg.worker.group_id}-coordinator"),
     )
