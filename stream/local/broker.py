@@ -6,22 +6,17 @@
 One broker and one replica of everything: for a single machine, a demonstration and tests, not for production.
 """
 
-import shutil
 import socket
 import struct
 import subprocess
 import uuid
 from base64 import urlsafe_b64encode
 from pathlib import Path
-from typing import Self
 
 from stream.local import artifacts
-from stream.local.process import LOOPBACK, Child, LocalRuntimeError, free_port, require_free_port
+from stream.local.process import LOOPBACK, LocalRuntimeError, free_port
+from stream.local.server import Server
 
-# From a cold disk cache on one busy core; a start takes 3 to 5 s otherwise.
-START_TIMEOUT_S = 90.0
-# A broker with a few hundred partitions flushes and closes them in 1 to 2 s.
-STOP_TIMEOUT_S = 20.0
 _FORMAT_TIMEOUT_S = 60.0
 _PROBE_TIMEOUT_S = 2.0
 _LOG_CONFIG = "simplelogger.properties"
@@ -66,13 +61,13 @@ background.threads=2
 """
 
 
-class LocalKafka:
-    """One broker with its folder: start, stop, kill and start again on the same data and port.
+class LocalKafka(Server):
+    """One broker; its jars come from `cache_dir`, fetched with Maven when not there (54 MB)."""
 
-    `port` is the port for clients, a free one when None; it stays the same for the life of this object. The
-    jars come from `cache_dir` and are fetched with Maven when they are not there (`artifacts.fetch`, 54 MB).
-    `folder` is the broker's own: its data lie in `data`, its log is `kafka.log`.
-    """
+    name = "kafka"
+    title = "the local Kafka broker"
+    start_timeout_s = 90.0  # from a cold disk cache on one busy core; a start takes 3 to 5 s otherwise
+    stop_timeout_s = 20.0  # one with a few hundred partitions flushes and closes them in 1 to 2 s
 
     def __init__(
         self,
@@ -84,90 +79,42 @@ class LocalKafka:
         java: str = "java",
         maven: str = "mvn",
     ) -> None:
-        self.folder = folder.resolve()
-        self._wanted_port = port
+        super().__init__(folder, port=port)
         self._cache_dir = cache_dir or artifacts.default_cache_dir()
         self._heap_mb = heap_mb
         self._java = java
         self._maven = maven
-        self._port: int | None = None
-        self.child = Child("kafka", self.folder)
-
-    @property
-    def port(self) -> int:
-        """The port for clients; known once the broker has been started."""
-        if self._port is None:
-            raise LocalRuntimeError("The local broker has not been started yet.")
-        return self._port
+        self._jars = Path()
 
     @property
     def bootstrap(self) -> str:
         """What clients call `bootstrap_servers`."""
         return f"{LOOPBACK}:{self.port}"
 
-    @property
-    def log_path(self) -> Path:
-        return self.child.log_path
+    def start(self, timeout_s: float | None = None) -> None:
+        self._java = artifacts.require_java(self._java)
+        self._jars = artifacts.fetch(self._cache_dir, maven=self._maven)
+        super().start(timeout_s)
 
-    def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Start the broker and return when a client can use it; an orphan of a killed parent is ended first.
+    def _command(self) -> list[str]:
+        config = self._write_config()
+        classpath = f"{self.folder}:{self._jars}/*"
+        self._format(classpath, config)
+        return [
+            self._java,
+            f"-Xmx{self._heap_mb}m",
+            "-XX:+UseG1GC",
+            "-XX:MaxGCPauseMillis=20",
+            "-XX:+ExitOnOutOfMemoryError",
+            "-Djava.awt.headless=true",
+            "-cp",
+            classpath,
+            "kafka.Kafka",
+            str(config),
+        ]
 
-        Raises LocalRuntimeError with a sentence for people: no Java, no Maven, port taken, not ready in time.
-        """
-        java = artifacts.require_java(self._java)
-        jars = artifacts.fetch(self._cache_dir, maven=self._maven)
-        self.child.acquire()
-        try:
-            self._choose_port()
-            config = self._write_config()
-            classpath = f"{self.folder}:{jars}/*"
-            self._format(java, classpath, config)
-        except BaseException:
-            self.child.release()
-            raise
-        self.child.start(
-            [
-                java,
-                f"-Xmx{self._heap_mb}m",
-                "-XX:+UseG1GC",
-                "-XX:MaxGCPauseMillis=20",
-                "-XX:+ExitOnOutOfMemoryError",
-                "-Djava.awt.headless=true",
-                "-cp",
-                classpath,
-                "kafka.Kafka",
-                str(config),
-            ],
-            ready=lambda: answers(self.port),
-            timeout_s=timeout_s,
-        )
-
-    def clear(self) -> None:
-        """Forget all topics and offsets; the broker must not run (an orphan of a killed parent is ended)."""
-        self.child.acquire()
-        if self.child.alive:
-            raise LocalRuntimeError("Stop the local broker before clearing its data.")
-        shutil.rmtree(self.folder / "data", ignore_errors=True)
-
-    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """Stop in order, by force at the deadline."""
-        self.child.stop(timeout_s)
-
-    def kill(self) -> None:
-        """End the broker as a crash would (kill -9); `start` brings it back on the same data and port."""
-        self.child.kill()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.stop()
-
-    def _choose_port(self) -> None:
-        if self._port is None:
-            self._port = self._wanted_port or free_port()
-        require_free_port(self._port, "the local Kafka broker")
+    def _answers(self) -> bool:
+        return answers(self.port)
 
     def _write_config(self) -> Path:
         config = self.folder / "server.properties"
@@ -180,12 +127,12 @@ class LocalKafka:
         (self.folder / _LOG_CONFIG).write_text(logging, encoding="utf-8")
         return config
 
-    def _format(self, java: str, classpath: str, config: Path) -> None:
+    def _format(self, classpath: str, config: Path) -> None:
         if (self.folder / "data" / "meta.properties").exists():
             return
         # One that begins with a dash, as one in 64 does, would be read as an option.
         cluster_id = "A" + urlsafe_b64encode(uuid.uuid4().bytes).decode().rstrip("=")[1:]
-        command = [java, "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", classpath]
+        command = [self._java, "-Xmx128m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-cp", classpath]
         command += [
             "kafka.tools.StorageTool",
             "format",

@@ -7,81 +7,32 @@ For one machine, a demonstration and tests, not for production (see `clickhouse_
 """
 
 import http.client
-import shutil
 import sys
-from pathlib import Path
-from typing import Self
 
-from stream.local.process import LOOPBACK, Child, LocalRuntimeError, free_port, require_free_port
+from stream.local.process import LOOPBACK
+from stream.local.server import Server
 
-# The engine is a library of 500 MB: from a cold disk cache its start is bound by the disk.
-START_TIMEOUT_S = 60.0
-# The front itself waits 10 s for statements that run, then closes the engine.
-STOP_TIMEOUT_S = 15.0
 _PROBE_TIMEOUT_S = 2.0
 
 
-class LocalClickHouse:
-    """One engine with its folder: start, stop, kill and start again on the same data and port."""
+class LocalClickHouse(Server):
+    """One engine."""
 
-    host = LOOPBACK
-
-    def __init__(self, folder: Path, *, port: int | None = None) -> None:
-        self.folder = folder.resolve()
-        self._wanted_port = port
-        self._port: int | None = None
-        self.child = Child("clickhouse", self.folder)
-
-    @property
-    def port(self) -> int:
-        """The HTTP port; known once the engine has been started."""
-        if self._port is None:
-            raise LocalRuntimeError("The local ClickHouse has not been started yet.")
-        return self._port
+    name = "clickhouse"
+    title = "the local ClickHouse"
+    start_timeout_s = 60.0  # a library of 500 MB: from a cold disk cache its start is bound by the disk
+    stop_timeout_s = 15.0  # the front itself waits 10 s for statements that run, then closes the engine
 
     @property
     def url(self) -> str:
         return f"http://{self.host}:{self.port}"
 
-    @property
-    def log_path(self) -> Path:
-        return self.child.log_path
-
-    def start(self, timeout_s: float = START_TIMEOUT_S) -> None:
-        """Start and return when `/ping` answers; an orphan of a killed parent is ended first."""
-        self.child.acquire()
-        try:
-            if self._port is None:
-                self._port = self._wanted_port or free_port()
-            require_free_port(self._port, "the local ClickHouse")
-        except BaseException:
-            self.child.release()
-            raise
+    def _command(self) -> list[str]:
         command = [sys.executable, "-m", "stream.local.clickhouse_http"]
-        command += ["--path", str(self.folder / "data"), "--port", str(self._port)]
-        self.child.start(command, ready=lambda: answers(self.port), timeout_s=timeout_s)
+        return [*command, "--path", str(self.folder / "data"), "--port", str(self.port)]
 
-    def clear(self) -> None:
-        """Forget all databases; the engine must not run (an orphan of a killed parent is ended)."""
-        self.child.acquire()
-        if self.child.alive:
-            raise LocalRuntimeError("Stop the local ClickHouse before clearing its data.")
-        shutil.rmtree(self.folder / "data", ignore_errors=True)
-
-    def stop(self, timeout_s: float = STOP_TIMEOUT_S) -> None:
-        """Stop in order, by force at the deadline."""
-        self.child.stop(timeout_s)
-
-    def kill(self) -> None:
-        """End the engine as a crash would (kill -9); `start` brings it back on the same data and port."""
-        self.child.kill()
-
-    def __enter__(self) -> Self:
-        self.start()
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.stop()
+    def _answers(self) -> bool:
+        return answers(self.port)
 
 
 def answers(port: int) -> bool:
