@@ -56,7 +56,8 @@ TRANSACTION_SECONDS: Final = Spec(
 DELAY_SECONDS: Final = Spec(
     "histogram",
     "tocsin_delay_seconds",
-    "From Kafka's timestamp of the oldest message of a batch to the commit of its events.",
+    "From Kafka's timestamp of the oldest message of a batch to the commit of its events; of samples younger "
+    "than an hour, so that a replay of history says nothing.",
 )
 STEP_SECONDS: Final = Spec(
     "counter", "tocsin_step_seconds", "Time spent by step: decode, engine, encode.", ("step",)

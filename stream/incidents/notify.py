@@ -170,7 +170,7 @@ class Relay:
         self._topics = {
             getattr(cfg.topics, what).name: what for what in sorted({t.cfg.what for t in self._targets})
         }
-        self._moved = True
+        self._moving = self._moved = True
         self.metrics_url = ""
 
     async def run(self, stop: asyncio.Event, started: Callable[[Relay], None] | None = None) -> None:
@@ -181,12 +181,11 @@ class Relay:
         client = kafka.consumer(
             self._cfg.kafka,
             group_id=self._cfg.notify.group_id,
-            auto_offset_reset=self._cfg.notify.start_from,
             max_poll_interval_ms=NO_POLL_LIMIT_MS,
         )
         try:
             await topics.ensure(self._cfg)
-            kafka.subscribe(client, list(self._topics), self._revoked)
+            kafka.subscribe(client, list(self._topics), self._revoked, self._assigned)
             await client.start()
             log.info("notify started", metrics=endpoint.url, targets=[t.cfg.name for t in self._targets])
             async with httpx.AsyncClient(timeout=self._cfg.notify.timeout_ms / 1000) as http:
@@ -205,8 +204,10 @@ class Relay:
 
     async def _step(self, client: Any, http: httpx.AsyncClient, stop: asyncio.Event) -> None:
         batches = await client.getmany(timeout_ms=FETCH_MS, max_records=FETCH_MESSAGES)
-        if self._moved:
-            self._moved = not await self._anchor(client)
+        if self._moved:  # what was fetched by now may be from anywhere, and comes again
+            if not self._moving:
+                await self._anchor(client)
+            return
         offsets = {}
         for partition, records in batches.items():
             for record in records:
@@ -232,18 +233,36 @@ class Relay:
             if isinstance(result, BaseException):
                 raise result
 
-    async def _anchor(self, client: Any) -> bool:
-        """Write down where a new group begins: after a crash it must not begin at a later end."""
+    async def _anchor(self, client: Any) -> None:
+        """Go to where the group is. A new one begins at `notify.start_from`, and writes that down: after a
+        crash it must not begin at a later end.
+
+        A coordinator that has just been restarted takes every group for a new one (ADR 10): it is asked after
+        it has acknowledged a write.
+        """
+        self._moved = False
         try:
             async with asyncio.timeout(OFFSETS_TIMEOUT_S):
                 assigned = client.assignment()
+                if not assigned:
+                    self._moved = True
+                    return
+                await kafka.settle(self._cfg.kafka, self._cfg.notify.group_id, min(assigned))
                 for partition in assigned:
-                    if await client.committed(partition) is None:
-                        await client.commit({partition: await client.position(partition)})
+                    offset = await client.committed(partition)
+                    if offset is None:
+                        offset = await self._begin(client, partition)
+                    client.seek(partition, offset)
         except (KafkaError, TimeoutError) as error:
             log.warning("offsets cannot be read; trying again", cause=repr(error))
-            return False
-        return bool(assigned)
+            self._moved = True
+
+    async def _begin(self, client: Any, partition: Any) -> int:
+        latest = self._cfg.notify.start_from == "latest"
+        found = await (client.end_offsets if latest else client.beginning_offsets)([partition])
+        offset: int = found[partition]
+        await client.commit({partition: offset})
+        return offset
 
     async def _commit(self, client: Any, offsets: dict[Any, int]) -> None:
         """An offset that is not committed costs a repetition, which receivers tell by the id."""
@@ -254,7 +273,10 @@ class Relay:
             log.warning("offsets not committed; those events may be sent again", cause=repr(error))
 
     async def _revoked(self) -> None:
-        self._moved = True
+        self._moving = self._moved = True
+
+    def _assigned(self) -> None:
+        self._moving, self._moved = False, True
 
 
 async def _post(client: httpx.AsyncClient, url: str, body: bytes, headers: dict[str, str]) -> str | None:

@@ -20,7 +20,13 @@ from stream.kafka.clients import (
     stop,
 )
 from stream.kafka.group import Rebalance, WorkerConsumer, subscribe
-from stream.kafka.transactions import BATCH_BYTES, IdempotentProducer, Producer, TransactionalProducer
+from stream.kafka.transactions import (
+    BATCH_BYTES,
+    IdempotentProducer,
+    Producer,
+    TransactionalProducer,
+    settle,
+)
 from stream.kafka.turn import Turn
 
 __all__ = [
@@ -44,6 +50,7 @@ __all__ = [
     "consumer",
     "producer",
     "quiet",
+    "settle",
     "stop",
     "subscribe",
 ]

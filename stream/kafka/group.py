@@ -182,18 +182,24 @@ class _Listener(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # ai
         await self._owner.on_assigned(assigned)
 
 
-def subscribe(client: Any, topics: Sequence[str], on_revoked: Callable[[], Awaitable[None]]) -> None:
+def subscribe(
+    client: Any,
+    topics: Sequence[str],
+    on_revoked: Callable[[], Awaitable[None]],
+    on_assigned: Callable[[], None] = lambda: None,
+) -> None:
     """Subscribe an unstarted `consumer`; the group waits for ``on_revoked`` before partitions move, also at
-    the first join. Afterwards every position is the committed one again.
+    the first join. Afterwards every position is the committed one again, and ``on_assigned`` is called.
     """
-    client.subscribe(topics=list(topics), listener=_Revoked(on_revoked))
+    client.subscribe(topics=list(topics), listener=_Moves(on_revoked, on_assigned))
 
 
-class _Revoked(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # as above
-    def __init__(self, on_revoked: Callable[[], Awaitable[None]]) -> None:
-        self._on_revoked = on_revoked
+class _Moves(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # as above
+    def __init__(self, on_revoked: Callable[[], Awaitable[None]], on_assigned: Callable[[], None]) -> None:
+        self._on_revoked, self._on_assigned = on_revoked, on_assigned
 
     async def on_partitions_revoked(self, revoked: Iterable[TopicPartition]) -> None:  # noqa: ARG002
         await self._on_revoked()
 
-    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None: ...
+    async def on_partitions_assigned(self, assigned: Iterable[TopicPartition]) -> None:  # noqa: ARG002
+        self._on_assigned()

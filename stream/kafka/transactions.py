@@ -28,6 +28,10 @@ BATCH_BYTES: Final = 1_000_000
 """Largest record batch that is filled with further messages: just below a broker's default limit."""
 
 
+SETTLE_TIMEOUT_MS: Final = 10_000
+"""After which the broker aborts what a member that died while it settled has left open."""
+
+
 class Producer(abc.ABC):
     """Sends a batch's messages and commits its offset; after an error only good for `stop`."""
 
@@ -149,6 +153,18 @@ class TransactionalProducer(Producer):
         waiter = self._client._txn_manager._transaction_waiter  # noqa: SLF001
         if waiter is not None and waiter.done():
             _retrieve(waiter)
+
+
+async def settle(kafka: config.Kafka, group_id: str, partition: TopicPartition) -> None:
+    """`TransactionalProducer.settle` for a member of a group that has no producer, and owns the partition."""
+    producing = TransactionalProducer(
+        kafka, f"{group_id}-{partition.topic}-{partition.partition}", SETTLE_TIMEOUT_MS
+    )
+    try:
+        await producing.start()
+        await producing.settle(group_id, TopicPartition(*partition))
+    finally:
+        await producing.stop()
 
 
 class OffsetCommitter(Protocol):

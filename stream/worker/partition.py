@@ -256,6 +256,7 @@ class PartitionTask:
                 transaction_s=now - commit_started,
                 batch_s=now - started,
                 oldest_ms=records[0].timestamp,
+                newest_ms=int(samples.ts_ms.max()) if len(samples.ts_ms) else -1,
                 engine=pipeline.engine,
             )
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from detectors.engine import Engine
 from schemas.deadletter import DeadLetter
@@ -13,6 +13,10 @@ from stream import metrics as m
 from stream.kafka import TopicPartition
 from stream.worker.lifecycle import State
 from stream.worker.pipeline import Output
+
+HISTORY_S: Final = 3600.0
+"""Samples older than this tell nothing of the delay: history is replayed, or the lag tells of a backlog. A
+shorter time leaves out producers that send late, a longer one takes a replay of today for a slow pipeline."""
 
 
 class BatchReport(NamedTuple):
@@ -25,6 +29,7 @@ class BatchReport(NamedTuple):
     transaction_s: float
     batch_s: float
     oldest_ms: int  # Kafka's timestamp of the first message
+    newest_ms: int  # of its samples; -1 where there is none
     engine: Engine
 
 
@@ -90,8 +95,9 @@ class PartitionReport:
         metrics.counter(m.STEP_SECONDS, "decode").inc(done.decode_s)
         metrics.histogram(m.BATCH_SECONDS).observe(done.batch_s)
         metrics.histogram(m.TRANSACTION_SECONDS).observe(done.transaction_s)
-        if done.oldest_ms >= 0:
-            metrics.histogram(m.DELAY_SECONDS).observe(max(0.0, time.time() - done.oldest_ms / 1000))
+        now_s = time.time()
+        if done.oldest_ms >= 0 and now_s - done.newest_ms / 1000 < HISTORY_S:
+            metrics.histogram(m.DELAY_SECONDS).observe(max(0.0, now_s - done.oldest_ms / 1000))
 
     def close(self) -> None:
         """Take the gauges away: the partition is another worker's now, or nobody's."""

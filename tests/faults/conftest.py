@@ -5,9 +5,9 @@ from collections.abc import Iterator
 import pytest
 
 from tests.faults.ledger import Ledger
-from tests.integration.conftest import kit, metric
+from tests.integration.conftest import kit, metric, receiver
 
-__all__ = ["kit", "metric"]
+__all__ = ["kit", "metric", "receiver"]
 
 
 @pytest.fixture(scope="module")

@@ -23,6 +23,7 @@ from stream.errors import UserError
 from stream.incidents.grouper import Grouper
 from stream.incidents.notify import Relay, Target
 from stream.kafka import TopicPartition
+from stream.local.broker import LocalKafka
 from stream.local.monitoring import Monitoring
 from stream.output import event_message, incident_message
 from tests.support import Receiver, running
@@ -122,6 +123,22 @@ async def test_what_a_stop_interrupts_is_sent_at_the_next_start(kit: Any, receiv
         await eventually(lambda: receiver.taken)
     async with running(Relay(cfg)):
         await send(cfg, event(2))
+        await eventually(lambda: len(receiver.taken) >= 2)
+    assert [key for key, _ in receiver.taken] == ["event-1-open", "event-2-open"]
+
+
+@pytest.mark.slow
+async def test_events_that_wait_while_the_broker_is_killed_are_sent_though_the_relay_joins_at_once(
+    kit: Any, local_kafka: LocalKafka, receiver: Receiver
+) -> None:
+    cfg = configured(kit, config.NotifyTarget(name="hook", url=receiver.url))
+    async with running(Relay(cfg)):
+        await send(cfg, event(1))
+        await eventually(lambda: receiver.taken)
+    await send(cfg, event(2))  # nobody listens
+    await asyncio.to_thread(local_kafka.kill)
+    await asyncio.to_thread(local_kafka.start)
+    async with running(Relay(cfg)):  # for up to 2.5 s the coordinator knows of no offsets
         await eventually(lambda: len(receiver.taken) >= 2)
     assert [key for key, _ in receiver.taken] == ["event-1-open", "event-2-open"]
 
