@@ -6,6 +6,7 @@ the errors they may meet (`KafkaError`, `ProducerFenced`).
 
 from aiokafka.errors import KafkaConnectionError, KafkaError, ProducerFenced
 
+from stream.kafka import uvloop_connection
 from stream.kafka.admin import Admin
 from stream.kafka.clients import (
     STOP_TIMEOUT_S,
@@ -54,3 +55,5 @@ __all__ = [
     "stop",
     "subscribe",
 ]
+
+uvloop_connection.install()

@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 
 import aiokafka
 from aiokafka.coordinator.assignors.sticky.sticky_assignor import StickyPartitionAssignor
+from aiokafka.errors import KafkaError
 
 from schemas import config
 from stream.kafka.clients import (
@@ -125,6 +126,11 @@ class WorkerConsumer:
         """Raise what keeps this consumer from ever working, such as a missing authorization."""
         if self._failed is not None:
             raise self._failed
+        metadata = self._client._client._sync_task  # noqa: SLF001  # aiokafka does not look whether it lives
+        if metadata is not None and metadata.done():
+            raise KafkaError("the task that keeps the metadata of the consumer has ended") from (
+                None if metadata.cancelled() else metadata.exception()
+            )
         self._client._coordinator.check_errors()  # noqa: SLF001  # aiokafka checks it in getmany only
 
     async def bounds(self, partition: TopicPartition) -> tuple[int, int]:
