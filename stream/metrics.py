@@ -318,9 +318,12 @@ class Metrics:
         return found
 
     def forget(self, spec: Spec, *labels: object) -> None:
-        """Drop a gauge of a partition that has moved away, or two workers would report it."""
+        """Drop a gauge that is another process's now, or two would report it; without labels all of them."""
         metric = self._made[spec]
-        metric.remove_by_labels(dict(zip(spec.labels, map(str, labels), strict=False)))
+        if labels:
+            metric.remove_by_labels(dict(zip(spec.labels, map(str, labels), strict=False)))
+        else:
+            metric.clear()
 
     def _find(self, spec: Spec, labels: tuple[object, ...]) -> Any:
         metric = self._made[spec]

@@ -83,19 +83,22 @@ class IncidentProcess:
         self._shown: dict[str, tuple[str, ...]] = {}
         self.grouper = Grouper(cfg.incidents)
 
-    async def run(self, stop: asyncio.Event, started: Callable[[], None] | None = None) -> None:
-        """Work until ``stop`` is set; Kafka away is waited for. Raises `UserError` for a damaged memory."""
+    async def run(self, stop: asyncio.Event, turned: Callable[[bool], None] = lambda _: None) -> None:
+        """Work until ``stop`` is set; Kafka away is waited for. Raises `UserError` for a damaged memory.
+
+        ``turned`` is told when this process has begun to tell incidents, and when another one does.
+        """
         while not stop.is_set():
             try:
                 await topics.ensure(self._cfg)
-                await self._serve(stop, started)
+                await self._serve(stop, turned)
             except (KafkaError, TimeoutError) as error:
                 log.warning("incidents: back to the last commit", error=repr(error))
                 self._metrics.counter(m.INCIDENT_RECOVERIES).inc()
                 self._failures += 1
                 await _pause(stop, PAUSE_S[min(self._failures, len(PAUSE_S)) - 1])
 
-    async def _serve(self, stop: asyncio.Event, started: Callable[[], None] | None) -> None:
+    async def _serve(self, stop: asyncio.Event, turned: Callable[[bool], None]) -> None:
         """Stand by, and work while it is our turn; leaves the group after a failure, for another to try."""
         incidents = self._cfg.incidents
         group_id, topic = f"{incidents.group_id}-turn", self._cfg.topics.incidents.name
@@ -103,15 +106,16 @@ class IncidentProcess:
             stands_by = False
             while not stop.is_set():
                 if turn.mine:
-                    await self._live(turn, stop, started)
+                    await self._live(turn, stop, turned)
                     stands_by = False
                     continue
                 if turn.joined and not stands_by:
                     stands_by = True
                     log.info("incidents are told by another coordinator; this one stands by")
+                    turned(False)
                 await _pause(stop, LOOK_S)
 
-    async def _live(self, turn: Turn, stop: asyncio.Event, started: Callable[[], None] | None) -> None:
+    async def _live(self, turn: Turn, stop: asyncio.Event, turned: Callable[[bool], None]) -> None:
         """Fence, load, go on at the committed offsets."""
         group_id = self._cfg.incidents.group_id
         producer = TransactionalProducer(
@@ -129,8 +133,7 @@ class IncidentProcess:
             self._metrics.gauge(m.INCIDENT_TURN).set(1)
             self._show()
             log.info("incidents started", remembered=len(self.grouper))
-            if started is not None:
-                started()
+            turned(True)
             while turn.mine and not stop.is_set():
                 found = await client.getmany(timeout_ms=FETCH_MS, max_records=FETCH_MESSAGES)
                 stale = self._stale()

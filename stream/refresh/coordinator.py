@@ -1,7 +1,7 @@
 """`tocsin coordinator`: a Faust app with the refresh timetable, and the incident process, off the hot path.
 
 Only low-volume work belongs here, and nothing that detection needs: while it is away models get no
-younger and incidents are told later, and that is all. One instance tells incidents; a second one stands by.
+younger and incidents are told later, and that is all. One instance works; others stand by (ADR 11).
 
 To give it more to do, write an agent: a coroutine that iterates over a topic's messages, added in `agents`.
 Faust acknowledges a message when the agent asks for the next one, so an agent must bear seeing one twice.
@@ -61,20 +61,37 @@ class Coordinator:
     def __init__(self, cfg: config.Config) -> None:
         self._cfg = cfg
         self._metrics = m.Metrics("coordinator")
-        self.timetable = Timetable(cfg.refresh, cfg.engine.groups)
         self._incidents = IncidentProcess(cfg, self._metrics, lambda: self.timetable.clock_ms)
-        self._verdicts = commanding.Verdicts()
+        self._mine, self._others = asyncio.Event(), asyncio.Event()  # whose turn it is; at first nobody's
         self.metrics_url = ""
+        self._begin()
+
+    def _begin(self) -> None:
+        """Know nothing: what came while another one worked was not heard here."""
+        self.timetable = Timetable(self._cfg.refresh, self._cfg.engine.groups)
+        self._verdicts = commanding.Verdicts()
+        self._joined = self._missed = False
 
     async def run(self, stop: asyncio.Event, started: Callable[[Coordinator], None] | None = None) -> None:
-        """Work until ``stop`` is set. Raises what breaks the incident process, but for Kafka being away."""
+        """Work, or stand by, until ``stop`` is set; ``started`` is called once it does either.
+
+        Raises what breaks the incident process, but for Kafka being away.
+        """
         await topics.ensure(self._cfg)  # Faust ignores a topic that is missing when it joins
-        await self._remember()
         endpoint = m.Endpoint(self._metrics, self._cfg.metrics.host, self._cfg.metrics.coordinator_port)
         self.metrics_url = endpoint.url
-        app = application(self._cfg)
-        self.agents(app)
-        works = (self._serve(app, stop, started), self._incidents.run(stop), stop.wait())
+
+        def tell() -> None:
+            if started is not None:
+                started(self)
+
+        def turned(mine: bool) -> None:  # a callback
+            (self._mine if mine else self._others).set()
+            (self._others if mine else self._mine).clear()
+            if not mine:
+                tell()
+
+        works = (self._serve(tell), self._incidents.run(stop, turned), stop.wait())
         tasks = [asyncio.create_task(work) for work in works]
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
@@ -84,23 +101,45 @@ class Coordinator:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
-            try:
-                async with asyncio.timeout(STOP_TIMEOUT_S):
-                    await app.stop()
-            except TimeoutError:
-                log.warning("Faust did not stop in time")
             endpoint.close()
             log.info("coordinator stopped")
 
-    async def _serve(
-        self, app: Any, stop: asyncio.Event, started: Callable[[Coordinator], None] | None
-    ) -> None:
-        """Apart, because joining the group takes as long as its dead members' sessions last."""
-        await app.start()
-        log.info("coordinator started", metrics=self.metrics_url, rules=len(self._cfg.refresh.rules))
-        if started is not None:
-            started(self)
-        await stop.wait()
+    async def _serve(self, tell: Callable[[], None]) -> None:
+        """Run a Faust app while it is our turn, and tell when it runs. Agents of two coordinators would share
+        the partitions, and neither know all verdicts, series and answers.
+
+        Apart from the incidents, because joining takes as long as the sessions of dead members last. In a
+        failure that leaves open whose turn it is the app goes on.
+        """
+        while True:
+            await self._mine.wait()
+            await self._remember()
+            app = application(self._cfg)
+            self.agents(app)
+            try:
+                await app.start()
+                rules = len(self._cfg.refresh.rules)
+                log.info("coordinator started", metrics=self.metrics_url, rules=rules)
+                tell()
+                await self._others.wait()
+            finally:
+                await self._leave(app)
+
+    async def _leave(self, app: Any) -> None:
+        """Raises ``TimeoutError`` where the app goes on: then this process must end."""
+        try:
+            async with asyncio.timeout(STOP_TIMEOUT_S):
+                await app.stop()
+        except TimeoutError:
+            log.warning("Faust did not stop in time")
+            raise
+        self._metrics.forget(m.LABELLED)
+        self._metrics.gauge(m.REFRESH_WAITING).set(0)
+        self._begin()
+
+    async def _assigned(self, *_: Any, **__: Any) -> None:
+        """Again only where one that had lost its turn was a member still, and heard what we did not."""
+        self._missed, self._joined = self._joined, True
 
     def agents(self, app: Any) -> None:
         """Everything that the app does."""
@@ -113,6 +152,7 @@ class Coordinator:
         ):
             app.agent(app.topic(topic, **RAW), name=topic, concurrency=1)(agent)
         app.timer(self._cfg.refresh.check_every_ms / 1000, name="timetable")(self._look)
+        app.on_partitions_assigned.connect(self._assigned)
         self._requests = app.topic(names.requests.name, **RAW)
         self._control = app.topic(names.control.name, **RAW)
 
@@ -176,6 +216,9 @@ class Coordinator:
 
     async def _look(self) -> None:
         """The timer: ask for what is due."""
+        if self._missed:
+            self._missed = False
+            await self._remember()
         now_s = time.monotonic()
         for due in list(self.timetable.due(now_s)):
             asked = _request(due)
