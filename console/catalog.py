@@ -10,12 +10,11 @@ from datetime import UTC, datetime
 from http import HTTPStatus
 from typing import Any, Final, NamedTuple
 
+import pyarrow as pa
+
 from console.problems import ProblemError
 from schemas.matcher import METRIC, Matcher, Term
 from stream.store.clickhouse import Client
-
-MAX_SAMPLES: Final = 50_000
-"""Of one window in one answer; more are thinned out to the largest and smallest of each stretch."""
 
 _ANOMALY: Final = (
     "anomaly_id, revision, status, series, metric, labels, kind, severity, direction, score, peak_score, "
@@ -30,7 +29,6 @@ _MEMBER: Final = (
     "anomaly_id", "series", "metric", "kind", "severity", "direction", "peak_score", "actual", "expected",
     "lower", "upper", "started", "ended", "reason",
 )  # fmt: skip
-_SAMPLE: Final = "ts, value, score, level, expected, lower, upper, state, alert"
 
 
 class Condition(NamedTuple):
@@ -128,14 +126,20 @@ def started(start: datetime | None, end: datetime | None) -> list[Condition]:
     return found if end is None else [*found, before("started", "end", end)]
 
 
-def window(client: Client, series_id: int, start: datetime, end: datetime) -> list[dict[str, Any]]:
-    """Samples with ``start <= ts < end``, each time once."""
+def window(
+    client: Client, series_id: int, start: datetime, end: datetime, columns: Sequence[str]
+) -> pa.Table:
+    """Samples with ``start <= ts < end``, each time once, in order: ``ts_ms`` (int64), and those of
+    ``columns`` (of telemetry_dedup, null where there is nothing).
+    """
     conditions = [
         Condition("series_id = {id:UInt64}", {"id": series_id}),
         since("ts", "start", start),
         before("ts", "end", end),
     ]
-    return _select(client, _SAMPLE, "telemetry_dedup", conditions, "ts", None)
+    clause, parameters = _where(conditions)
+    wanted = ", ".join(["toUnixTimestamp64Milli(ts) AS ts_ms", *columns])
+    return client.arrow(f"SELECT {wanted} FROM telemetry_dedup {clause} ORDER BY ts", parameters)  # noqa: S608  # ours
 
 
 def newest(client: Client, series_id: int) -> datetime | None:
@@ -207,16 +211,21 @@ def decoded(cursor: str, *kinds: type) -> list[Any]:
 
 
 def _select(
-    client: Client, columns: str, table: str, where: Sequence[Condition], order: str, limit: int | None
+    client: Client, columns: str, table: str, where: Sequence[Condition], order: str, limit: int
 ) -> list[dict[str, Any]]:
-    clause = f"WHERE {' AND '.join(each.sql for each in where)}" if where else ""
-    rest = f"LIMIT {limit}" if limit is not None else ""
-    parameters: dict[str, Any] = {}
-    for each in where:
-        parameters |= each.parameters
+    clause, parameters = _where(where)
     names = columns.split(", ")
-    sql = f"SELECT {columns} FROM {table} {clause} ORDER BY {order} {rest}"  # noqa: S608  # ours; values are bound
+    sql = f"SELECT {columns} FROM {table} {clause} ORDER BY {order} LIMIT {limit}"  # noqa: S608  # ours; values are bound
     return [dict(zip(names, row, strict=True)) for row in client.rows(sql, parameters)]
+
+
+def _where(conditions: Sequence[Condition]) -> tuple[str, dict[str, Any]]:
+    """The clause and the parameters that it binds."""
+    parameters: dict[str, Any] = {}
+    for each in conditions:
+        parameters |= each.parameters
+    clause = f"WHERE {' AND '.join(each.sql for each in conditions)}" if conditions else ""
+    return clause, parameters
 
 
 def _page(items: list[dict[str, Any]], limit: int, key: Any) -> Listing:

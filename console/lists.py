@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Annotated, Literal
 
-from fastapi import APIRouter, Path, Query
+from fastapi import APIRouter, Path, Query, Response
 
-from console import catalog
-from console.models import Anomaly, Page, Sample, SeriesItem, Utc, Window
+from console import catalog, windows
+from console.models import Anomaly, Page, SeriesItem, Utc, Window
 from console.problems import ProblemError
 from console.state import Shared
-from console.thinning import thinned
 
 router = APIRouter(tags=["lists"])
 Limit = Annotated[int, Query(ge=1, le=1000, description="Items of a page.")]
@@ -39,15 +39,19 @@ async def series(
     return Page[SeriesItem](items=[SeriesItem(**each) for each in found.items], next=found.next)
 
 
-@router.get("/series/{series_id}/window")
+@router.get("/series/{series_id}/window", response_model=Window)
 async def window(
     series_id: Annotated[str, Path(pattern="^[0-9a-f]{16}$")],
     state: Shared,
     start: When = None,
     end: When = None,
-    max_samples: Annotated[int, Query(ge=10, le=catalog.MAX_SAMPLES)] = 5_000,
-) -> Window:
-    """Samples with score and band; without a range, the last day that has some.
+    fields: Annotated[
+        list[windows.Field] | None,
+        Query(description="Columns to send; all but ts_ms without it. May be repeated."),
+    ] = None,
+    max_samples: Annotated[int, Query(ge=10, le=windows.MAX_SAMPLES)] = 5_000,
+) -> Response:
+    """Samples with score and band as columns of equal length; without a range, the last day that has some.
 
     More than ``max_samples`` are thinned out for display: of each stretch its extremes are kept, and every
     sample that belongs to an anomaly.
@@ -60,12 +64,10 @@ async def window(
     start = start if start is not None else end - timedelta(days=1)
     if start >= end:
         raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, "start must be before end.")
-    rows = await state.store.run(catalog.window, number, start, end)
-    samples = [
-        Sample(timestamp=row.pop("ts"), anomaly=bool(row.pop("alert")), **row)
-        for row in thinned(rows, max_samples)
-    ]
-    return Window(series=text, start=start, end=end, samples=samples, total=len(rows))
+    wanted = fields or windows.USUAL
+    found = await state.store.run(catalog.window, number, start, end, windows.stored(wanted))
+    body = await asyncio.to_thread(windows.body, text, start, end, found, wanted, max_samples)
+    return Response(body, media_type="application/json")
 
 
 @router.get("/anomalies")

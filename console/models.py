@@ -150,24 +150,27 @@ class SeriesItem(BaseModel):
     last_seen: Moment
 
 
-class Sample(BaseModel):
-    timestamp: Moment
-    value: float | None
-    score: float | None
-    level: float | None
-    expected: float | None
-    lower: float | None
-    upper: float | None
-    state: str
-    anomaly: bool
+class Columns(BaseModel):
+    """Of the fields that were asked for, one entry for each sample; null where there is nothing."""
+
+    timestamp: list[Moment] = []
+    ts_ms: list[int] = Field([], description="The times in Unix milliseconds, for programs.")
+    value: list[float | None] = []
+    score: list[float | None] = []
+    level: list[float | None] = []
+    expected: list[float | None] = []
+    lower: list[float | None] = []
+    upper: list[float | None] = []
+    state: list[str] = []
+    anomaly: list[bool] = []
 
 
 class Window(BaseModel):
     series: str
     start: Moment
     end: Moment
-    samples: list[Sample]
     total: int = Field(description="Samples in the range; more than are listed when it was thinned out.")
+    columns: Columns
 
 
 class Anomaly(BaseModel):

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from tsdownsample import MinMaxLTTBDownsampler
@@ -22,10 +19,3 @@ def keep(values: NDArray[np.float64], always: NDArray[np.bool_], at_most: int) -
         np.ascontiguousarray(filled), n_out=max(at_most, 4)
     )
     return np.union1d(chosen.astype(np.int64), np.flatnonzero(always)[:at_most])
-
-
-def thinned(rows: Sequence[dict[str, Any]], at_most: int) -> list[dict[str, Any]]:
-    """Rows of samples by the same rule."""
-    values = np.array([np.nan if row["value"] is None else row["value"] for row in rows], np.float64)
-    always = np.array([bool(row["alert"]) for row in rows], np.bool_)
-    return [rows[i] for i in keep(values, always, at_most).tolist()]

@@ -8,13 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, Final
 
-import numpy as np
 import streamlit as st
 
-from console.catalog import MAX_SAMPLES
 from console.pages import upload
 from console.pages.client import Api
 from console.pages.context import Context, empty
+from console.windows import MAX_SAMPLES
 from stream.errors import UserError
 from stream.refresh.frames import Frame
 
@@ -254,10 +253,7 @@ def _series(_api: Api) -> list[dict[str, Any]]:
 def _window(_api: Api, series_id: str, start: datetime, end: datetime) -> tuple[Frame, int]:
     """The samples of a series, under its text, and how many there are."""
     found = _api.window(series_id, start, end, MAX_SAMPLES)
-    rows = found["samples"]
-    times = np.array([row["timestamp"][:-1] for row in rows], "M8[ms]").astype(np.int64)
-    values = np.array([row["value"] for row in rows], np.float64)
-    return Frame(times, {found["series"]: values}), found["total"]
+    return Frame(found.ts_ms, {found.series: found.columns["value"]}), found.total
 
 
 @st.cache_resource(ttl=_WINDOW_TTL_S, max_entries=1, show_spinner=False)

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import httpx
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 _TIMEOUT_S: Final = 60.0
 """Above what a query of the API may take (console.query_timeout_ms)."""
@@ -39,6 +41,25 @@ class Row(msgspec.Struct):
     anomaly: bool
 
 
+class Samples(NamedTuple):
+    """A window of a series; ``columns`` by field, NaN where there is nothing. ``total`` counts what there is,
+    which may be more than is here.
+    """
+
+    series: str
+    total: int
+    ts_ms: NDArray[np.int64]
+    columns: dict[str, NDArray[np.float64]]
+
+
+class Window(msgspec.Struct):
+    """`Samples` as they come."""
+
+    series: str
+    total: int
+    columns: dict[str, list[float | bool | None]]
+
+
 class Span(msgspec.Struct):
     start: str
     end: str
@@ -58,6 +79,7 @@ class Failed(msgspec.Struct, tag_field="kind", tag="error"):
 
 
 Answer = Points | Intervals | Failed
+_window = msgspec.json.Decoder(Window).decode
 _answers = msgspec.json.Decoder(dict[str, Answer]).decode
 
 
@@ -99,12 +121,19 @@ class Api:
         return list(page["items"])
 
     def window(
-        self, series_id: str, start: datetime | None, end: datetime | None, max_samples: int
-    ) -> dict[str, Any]:
-        span = _given(start=_text(start), end=_text(end))
-        return dict(
-            self._json("GET", f"/series/{series_id}/window", params={"max_samples": max_samples} | span)
-        )
+        self,
+        series_id: str,
+        start: datetime | None,
+        end: datetime | None,
+        max_samples: int,
+        fields: Sequence[str] = ("value",),
+    ) -> Samples:
+        """Samples of a series with these fields."""
+        params = {"max_samples": max_samples, "fields": ["ts_ms", *fields]}
+        params |= _given(start=_text(start), end=_text(end))
+        found = _window(self._send("GET", f"/series/{series_id}/window", params=params).content)
+        columns = {name: np.array(each, np.float64) for name, each in found.columns.items()}
+        return Samples(found.series, found.total, columns.pop("ts_ms").astype(np.int64), columns)
 
     def find(self, request: Mapping[str, Any], file: bytes | None = None) -> Running | dict[str, Answer]:
         """Begin a question, about the telemetry or about a CSV file."""

@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from console.pages import measures
 from console.pages.client import Answer, Failed, Intervals, Points, Row
 
-_NUMBERS: Final = ("value", "score", "level", "expected", "lower", "upper")
+NUMBERS: Final = ("value", "score", "level", "expected", "lower", "upper")
+"""Columns of points."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +103,7 @@ def _times(rows: Sequence[Row]) -> NDArray[np.int64]:
 
 
 def _columns(rows: Sequence[Row]) -> dict[str, NDArray[np.float64]]:
-    return {name: np.array([getattr(row, name) for row in rows], np.float64) for name in _NUMBERS}
+    return {name: np.array([getattr(row, name) for row in rows], np.float64) for name in NUMBERS}
 
 
 def _ms(text: str) -> int:

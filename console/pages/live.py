@@ -11,9 +11,9 @@ import pandas as pd
 import streamlit as st
 
 from console.pages import plots
-from console.pages.client import ApiError
+from console.pages.client import ApiError, Samples
 from console.pages.context import Context, empty
-from console.pages.found import Found
+from console.pages.found import NUMBERS, Found
 from stream.store.history import series_id
 
 _SAID: Final = "said"  # what became of the last command
@@ -114,21 +114,22 @@ def _one(context: Context, anomaly: Mapping[str, Any]) -> None:
 def _plot(context: Context, anomaly: Mapping[str, Any]) -> None:
     started = datetime.fromisoformat(anomaly["started"])
     window = context.api.window(
-        f"{series_id(anomaly['series']):016x}", started - _AROUND, started + _AROUND, _MAX_SAMPLES
+        f"{series_id(anomaly['series']):016x}",
+        started - _AROUND,
+        started + _AROUND,
+        _MAX_SAMPLES,
+        [*NUMBERS, "anomaly"],
     )
     name = context.say("anomalies")
     figure = plots.series([_panel(window, name)], [name], context.palette, context.say)
     st.plotly_chart(figure, theme=None, config={"displaylogo": False}, key="live", alt=anomaly["reason"])
 
 
-def _panel(window: Mapping[str, Any], name: str) -> plots.Panel:
+def _panel(window: Samples, name: str) -> plots.Panel:
     """Its samples with what the workers said of them; ``name`` stands in the legend."""
-    rows = window["samples"]
-    ts_ms = np.array([row["timestamp"][:-1] for row in rows], "M8[ms]").astype(np.int64)
-    names = ("value", "score", "level", "expected", "lower", "upper")
-    columns = {name: np.array([row[name] for row in rows], np.float64) for name in names}
-    found = Found(ts_ms, columns, np.array([row["anomaly"] for row in rows], np.bool_))
-    return plots.Panel(window["series"], ts_ms, columns["value"], {name: found}, name)
+    anomaly = window.columns["anomaly"].astype(np.bool_)
+    found = Found(window.ts_ms, {each: window.columns[each] for each in NUMBERS}, anomaly)
+    return plots.Panel(window.series, window.ts_ms, window.columns["value"], {name: found}, name)
 
 
 def _label(context: Context, anomaly_id: str, verdict: str) -> None:

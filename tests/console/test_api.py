@@ -9,12 +9,13 @@ import re
 import zipfile
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import httpx
 import msgspec
 import pytest
 
+from console.windows import Field
 from tests.console.conftest import METRICS, SAMPLES, SPIKE_AT, START_MS, STEP_MS, wave
 
 SPIKE = datetime.fromtimestamp((START_MS + SPIKE_AT * STEP_MS) / 1000, UTC)
@@ -214,16 +215,36 @@ async def test_series_are_listed_a_page_at_a_time_by_matcher(api: httpx.AsyncCli
     assert "cursor" in problem(await api.get("/series", params={"cursor": "x"}), 422)
 
 
-async def test_a_window_is_thinned_out_and_keeps_the_anomaly(api: httpx.AsyncClient) -> None:
+async def test_a_window_is_columns_thinned_out_that_keep_the_anomaly(api: httpx.AsyncClient) -> None:
     listed = (await api.get("/series", params={"match": "web_response"})).json()["items"][0]
+    where = f"/series/{listed['id']}/window"
     begin = datetime.fromtimestamp(START_MS / 1000, UTC).isoformat()
-    window = (
-        await api.get(f"/series/{listed['id']}/window", params={"start": begin, "max_samples": 100})
-    ).json()
+    window = (await api.get(where, params={"start": begin, "max_samples": 100})).json()
     assert window["total"] == SAMPLES
-    assert len(window["samples"]) <= 110
-    assert any(each["anomaly"] and each["timestamp"] == SPIKE_TEXT for each in window["samples"])
+    columns = window["columns"]
+    assert set(columns) == set(get_args(Field)) - {"ts_ms"}
+    (length,) = {len(each) for each in columns.values()}
+    assert length <= 110
+    at = columns["timestamp"].index(SPIKE_TEXT)
+    assert columns["value"][at] == max(columns["value"]) == pytest.approx(max(wave("web_response")))
+    assert columns["anomaly"][at] is True
+    assert columns["score"][at] is None
     assert "no series" in problem(await api.get("/series/0000000000000000/window"), 404)
+
+
+async def test_a_window_has_the_fields_that_were_asked_for(api: httpx.AsyncClient) -> None:
+    listed = (await api.get("/series", params={"match": "web_response"})).json()["items"][0]
+    where = f"/series/{listed['id']}/window"
+    asked = {"fields": ["ts_ms", "value"], "end": SPIKE.isoformat(), "max_samples": 5_000}
+    columns = (await api.get(where, params=asked)).json()["columns"]
+    first = SPIKE_AT - 1440  # without a start, a day
+    assert columns == {
+        "ts_ms": [START_MS + n * STEP_MS for n in range(first, SPIKE_AT)],
+        "value": pytest.approx(wave("web_response")[first:SPIKE_AT].tolist()),
+    }
+    assert "/query/fields/0" in problem(await api.get(where, params={"fields": "secret"}), 422)
+    backwards = {"start": SPIKE.isoformat(), "end": SPIKE.isoformat()}
+    assert "start must be before end" in problem(await api.get(where, params=backwards), 422)
 
 
 async def test_anomalies_can_be_listed_when_there_are_none(api: httpx.AsyncClient) -> None:
