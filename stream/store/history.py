@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from stream.store.clickhouse import Client
 
 
-class History(NamedTuple):
+class Column(NamedTuple):
     """Samples of one series in order of time, each time once; NaN is a gap."""
 
     ts_ms: NDArray[np.int64]
@@ -24,7 +24,7 @@ def series_id(text: str) -> int:
     return xxhash.xxh64_intdigest(text.encode())
 
 
-def read(client: Client, series: Sequence[str], start_ms: int, end_ms: int) -> dict[str, History]:
+def read(client: Client, series: Sequence[str], start_ms: int, end_ms: int) -> dict[str, Column]:
     """Samples with ``start_ms <= ts < end_ms`` of some series (canonical texts), empty where there are none.
 
     16 bytes a sample, all in memory at once: a year by minute is 8 MB a series.
@@ -47,6 +47,6 @@ def read(client: Client, series: Sequence[str], start_ms: int, end_ms: int) -> d
     wanted = np.array(list(ids), np.uint64)
     starts, stops = np.searchsorted(of, wanted, "left"), np.searchsorted(of, wanted, "right")
     return {
-        text: History(ts_ms[start:stop], values[start:stop])
+        text: Column(ts_ms[start:stop], values[start:stop])
         for text, start, stop in zip(ids.values(), starts.tolist(), stops.tolist(), strict=True)
     }

@@ -9,7 +9,9 @@ late, a series began after its model, or an evicted series returned.
 from __future__ import annotations
 
 import asyncio
-from collections import OrderedDict
+import itertools
+import time
+from collections import OrderedDict, deque
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -29,12 +31,26 @@ from stream.worker.pipeline import Pipeline
 
 log = structlog.get_logger(__name__)
 
-ADOPTED_PER_BATCH: Final = 8
-"""Most models that one batch adopts. More of them at once would make its samples late; fewer make a partition
-that many series share slow to take a refresh over."""
+ADOPTING_S: Final = 0.005
+"""A batch looks for models and adopts them for this long, and one at least, which takes 0.2 to 2 ms. Longer
+makes its samples late by as much; shorter makes a partition of many series slow to take a refresh over."""
 
 CACHE_BYTES: Final = 64 * 1024 * 1024
 """Of models that came a moment ago, so that partitions need not read them from the store."""
+
+
+class Place(NamedTuple):
+    """Where one model serves at a time."""
+
+    detector: str
+    series: str
+
+
+class Wanted(NamedTuple):
+    """What should serve in a place since which of the changes."""
+
+    artifact_id: str
+    change: int
 
 
 class Due(NamedTuple):
@@ -43,6 +59,10 @@ class Due(NamedTuple):
     detector: str
     series: str
     artifact_id: str
+
+    @property
+    def place(self) -> Place:
+        return Place(self.detector, self.series)
 
     def entry(self, partition: TopicPartition, next_offset: int) -> Adopted:
         return Adopted(
@@ -63,8 +83,9 @@ class Desk:
         names = {each.name for each in cfg.engine.detectors} | {each.detector for each in cfg.engine.groups}
         found = {name: registry.load(name) for name in sorted(names)}
         self._versions = {name: kind.version for name, kind in found.items() if is_batch(kind)}
-        self._wanted: dict[tuple[str, str], str] = {}
+        self._wanted: dict[Place, Wanted] = {}  # in order of their changes
         self._recent: OrderedDict[str, ArtifactMessage] = OrderedDict()
+        self._recent_bytes = 0
         self.changes = 0
         """Goes up whenever something else should serve."""
         self.ready = False
@@ -90,7 +111,7 @@ class Desk:
         name = (key or b"").decode(errors="replace")
         if value is None:
             detector, _, series = name.partition("/")
-            self._wanted.pop((detector, series), None)
+            self._wanted.pop(Place(detector, series), None)
             return None
         if name.startswith(CANDIDATE) or name.partition("/")[0] not in self._versions:
             return None
@@ -109,12 +130,20 @@ class Desk:
     def want(self, message: ArtifactMessage) -> None:
         """Let partitions adopt it."""
         manifest = message.manifest
-        self._wanted[manifest.detector, manifest.series] = manifest.artifact_id
+        place = Place(manifest.detector, manifest.series)
+        self.changes += 1
+        self._wanted.pop(place, None)
+        self._wanted[place] = Wanted(manifest.artifact_id, self.changes)
+        self._keep(message)
+
+    def _keep(self, message: ArtifactMessage) -> None:
+        manifest = message.manifest
+        if manifest.artifact_id not in self._recent:
+            self._recent_bytes += manifest.size
         self._recent[manifest.artifact_id] = message
         self._recent.move_to_end(manifest.artifact_id)
-        while sum(each.manifest.size for each in self._recent.values()) > CACHE_BYTES:
-            self._recent.popitem(last=False)
-        self.changes += 1
+        while self._recent_bytes > CACHE_BYTES:
+            self._recent_bytes -= self._recent.popitem(last=False)[1].manifest.size
 
     def refuse(self, reason: str, name: str, text: str) -> None:
         self._metrics.counter(m.ARTIFACTS_REFUSED, reason).inc()
@@ -122,20 +151,26 @@ class Desk:
 
     def drop(self, due: Due) -> None:
         """Do not offer again what an engine has refused."""
-        if self._wanted.get((due.detector, due.series)) == due.artifact_id:
-            del self._wanted[due.detector, due.series]
+        wanted = self._wanted.get(due.place)
+        if wanted is not None and wanted.artifact_id == due.artifact_id:
+            del self._wanted[due.place]
 
     def adopted(self, due: Due) -> None:
         self._metrics.counter(m.ARTIFACTS_ADOPTED, due.detector).inc()
         log.info("artifact adopted", detector=due.detector, series=due.series, artifact=due.artifact_id)
 
-    def due(self, engine: Engine) -> list[Due]:
-        """What should serve and does not, of series and groups that the engine has."""
-        return [
-            Due(detector, series, artifact_id)
-            for (detector, series), artifact_id in self._wanted.items()
-            if engine.serving(series, detector) not in {None, artifact_id}
-        ]
+    def since(self, change: int) -> list[Place]:
+        """Where something else should serve after this change, in order; costs as much as there is of it."""
+        newest_first = reversed(self._wanted.items())
+        found = itertools.takewhile(lambda item: item[1].change > change, newest_first)
+        return [place for place, _ in found][::-1]
+
+    def due(self, engine: Engine, place: Place) -> Due | None:
+        """What should serve there and does not; None also where the engine has no such series or group."""
+        wanted = self._wanted.get(place)
+        if wanted is None or engine.serving(place.series, place.detector) in {None, wanted.artifact_id}:
+            return None
+        return Due(*place, wanted.artifact_id)
 
     def read(self, detector: str, series: str, artifact_id: str) -> ArtifactMessage:
         """Blocking; raises `MissingArtifactError`."""
@@ -163,29 +198,43 @@ class Adopter:
 
     def __init__(self, desk: Desk, partition: TopicPartition, hands: Hands) -> None:
         self._desk, self._partition, self._hands = desk, partition, hands
-        self._looked: tuple[object, ...] = ()
+        self._change = 0  # the newest that was looked at
+        self._series = (0, 0)  # how many there were, and how many had been evicted, when all was looked at
+        self._open: deque[Place] = deque()  # where something may be due
 
     async def adopt(self, pipeline: Pipeline, next_offset: int) -> list[Adopted]:
         """Bring the engine closer to what should serve; the entries for the journal, at ``next_offset``."""
-        engine: Engine = pipeline.engine
         if not self._desk.ready:
             return []
-        state = (self._desk.changes, len(engine.series), engine.series.evictions)
-        if state == self._looked:
-            return []
-        due = self._desk.due(engine)
-        if len(due) <= ADOPTED_PER_BATCH:
-            self._looked = state
-        entries = []
-        for each in due[:ADOPTED_PER_BATCH]:
-            entry = each.entry(self._partition, next_offset)
-            try:
-                message = await self._hands.blocking(self._desk.read, *each)
-                await self._hands.compute(pipeline.adopt, entry, message)
-            except (MissingArtifactError, ValueError) as error:
-                self._desk.refuse("unusable", each.artifact_id, str(error))
-                self._desk.drop(each)
-                continue
-            self._desk.adopted(each)
-            entries.append(entry)
+        engine: Engine = pipeline.engine
+        self._look(engine)
+        entries: list[Adopted] = []
+        until = time.monotonic() + ADOPTING_S
+        while self._open:
+            due = self._desk.due(engine, self._open.popleft())
+            if due is not None and (entry := await self._take(pipeline, due, next_offset)) is not None:
+                entries.append(entry)
+            if time.monotonic() > until:
+                break
         return entries
+
+    def _look(self, engine: Engine) -> None:
+        """Note where models have changed; everywhere once series have come or gone, then as time permits."""
+        series = len(engine.series), engine.series.evictions
+        if not self._open and series != self._series:
+            self._change, self._series = 0, series
+        if self._change != self._desk.changes:
+            self._open += self._desk.since(self._change)
+            self._change = self._desk.changes
+
+    async def _take(self, pipeline: Pipeline, due: Due, next_offset: int) -> Adopted | None:
+        entry = due.entry(self._partition, next_offset)
+        try:
+            message = await self._hands.blocking(self._desk.read, *due)
+            await self._hands.compute(pipeline.adopt, entry, message)
+        except (MissingArtifactError, ValueError) as error:
+            self._desk.refuse("unusable", due.artifact_id, str(error))
+            self._desk.drop(due)
+            return None
+        self._desk.adopted(due)
+        return entry

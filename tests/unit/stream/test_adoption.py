@@ -1,17 +1,20 @@
 """What the worker's side consumer takes from the topic, and what it refuses."""
 
+import msgspec
 import numpy as np
 import pytest
 
-from detectors.batch import History, pack, sha256
-from detectors.engine import Engine
+from detectors.batch import History, pack, sha256, unpack
 from detectors.isolation_forest import IsolationForestDetector
 from detectors.protocol import Samples
 from schemas import config
 from schemas.artifact import ArtifactMessage, Manifest
 from stream import metrics as m
+from stream.kafka import TopicPartition
 from stream.refresh.artifacts import KEPT, ArtifactStore, MissingArtifactError, key
-from stream.worker.adoption import Desk
+from stream.worker import adoption
+from stream.worker.adoption import Adopter, Desk
+from stream.worker.pipeline import Pipeline
 
 STEP_MS = 300_000
 SERIES = "cpu"
@@ -76,18 +79,68 @@ def test_a_candidate_is_not_adopted(desk: Desk):
     assert desk.take(key(candidate.manifest, serving=False), candidate.encode()) is None
 
 
-def test_a_series_that_begins_after_its_model_is_due_then_and_once(desk: Desk):
-    engine = Engine(CFG.engine, CFG.admission)
-    wanted = message()
-    desk.want(wanted)
-    assert desk.due(engine) == []
-    engine.process(Samples([SERIES], np.zeros(1, np.int64), np.zeros(1, np.int64), np.ones(1)))
-    (due,) = desk.due(engine)
-    assert due.artifact_id == wanted.manifest.artifact_id
-    from detectors.batch import unpack
+class Here:
+    """Runs at once what an adopter gives to threads."""
 
-    engine.adopt(due.series, due.detector, unpack(wanted.payload), due.artifact_id)
-    assert desk.due(engine) == []
+    async def compute(self, function, *args):
+        return function(*args)
+
+    blocking = compute
+
+
+class World:
+    """A partition with a desk: each batch is a sample of some series, and adopts."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk, self.pipeline = desk, Pipeline(CFG, CFG.inputs[0])
+        self.adopter = Adopter(desk, TopicPartition("telemetry", 0), Here())
+        desk.ready = True
+        self._offset = 0
+
+    async def batch(self, *series: str) -> list[str]:
+        """The artifacts that it adopts."""
+        self._offset += 1
+        nothing = np.arange(len(series))
+        times = np.full(len(series), self._offset * STEP_MS)
+        self.pipeline.engine.process(Samples(series, nothing, times, np.ones(len(series))))
+        return [entry.artifact for entry in await self.adopter.adopt(self.pipeline, self._offset)]
+
+
+@pytest.fixture
+def world(desk: Desk) -> World:
+    return World(desk)
+
+
+async def test_a_series_that_begins_after_its_model_gets_it_then_and_once(world: World):
+    world.desk.want(message())
+    assert await world.batch("other") == []
+    assert await world.batch(SERIES) == ["a1"]
+    assert await world.batch(SERIES) == []
+
+
+async def test_a_batch_takes_few_of_many_models_and_the_others_follow_in_order(
+    world: World, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(adoption, "ADOPTING_S", 0.0)
+    names = [f"cpu{n}" for n in range(5)]
+    await world.batch(*names)
+    for n, name in enumerate(names):
+        world.desk.want(message(n, series=name))
+    # Series that come meanwhile begin nothing anew; that one has a model is seen once the others are through.
+    assert [await world.batch(*names, f"new{n}") for n in range(4)] == [[f"a{n}"] for n in range(4)]
+    world.desk.want(message(9, series="cpu0"))
+    assert [await world.batch() for _ in range(3)] == [["a4"], ["a9"], []]
+
+
+async def test_a_model_that_an_engine_refuses_is_not_offered_again(world: World):
+    payload = pack(unpack(message().payload)._replace(facts={}))
+    sound = message().manifest
+    wrong = msgspec.structs.replace(sound, sha256=sha256(payload), size=len(payload))
+    world.desk.want(ArtifactMessage(wrong, payload))
+    assert await world.batch(SERIES) == []
+    assert refused(world.desk, "unusable") == 1
+    assert await world.batch(SERIES, "other") == []
+    assert refused(world.desk, "unusable") == 1
 
 
 def test_the_store_keeps_the_newest_and_says_what_is_missing(tmp_path):
