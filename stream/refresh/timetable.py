@@ -43,12 +43,15 @@ class Model:
 
 
 class Watched:
-    """A series that some rule matches."""
+    """A series or group that has models, or a member of such a group."""
 
-    def __init__(self, models: dict[str, Model], first_ms: int) -> None:
+    def __init__(self, models: dict[str, Model], groups: Sequence[Watched], first_ms: int) -> None:
         self.models = models
         self.first_ms = self.last_ms = first_ms
-        self.drift: Any = _detector() if any(m.rule.on_drift for m in models.values()) else None
+        drifting = [model for each in (models, *(g.models for g in groups)) for model in each.values()]
+        self.on_drift = [model for model in drifting if model.rule.on_drift]
+        """Models that a drift of this series makes old."""
+        self.drift: Any = _detector() if self.on_drift else None
 
 
 class Due(NamedTuple):
@@ -81,18 +84,20 @@ class Timetable:
             groups = [group for each in self._groupings if (group := each.of(parsed))]
             if groups:
                 self._groups_of[series] = groups
-            self._watch(series, first_ms)
+            for group in groups:
+                self._watch(group, first_ms)
+            self._watch(series, first_ms, groups)
         for group in self._groups_of.get(series, ()):
-            self._watch(group, first_ms)
             self._seen(group, first_ms, last_ms)
         self.clock_ms = max(self.clock_ms, last_ms)
         return self._seen(series, first_ms, last_ms)
 
-    def _watch(self, text: str, first_ms: int) -> None:
+    def _watch(self, text: str, first_ms: int, groups: Sequence[str] = ()) -> None:
         """A series or group that was not known gets the models of its rules."""
         if text not in self._watched:
             models = self._models(text)
-            self._watched[text] = Watched(models, first_ms) if models else None
+            mine = [each for group in groups if (each := self._watched[group]) is not None]
+            self._watched[text] = Watched(models, mine, first_ms) if models or mine else None
 
     def _seen(self, text: str, first_ms: int, last_ms: int) -> Watched | None:
         watched = self._watched[text]
@@ -102,14 +107,17 @@ class Timetable:
         return watched
 
     def residuals(self, watched: Watched, residuals: NDArray[np.float64]) -> None:
-        """Residuals in widths of the band, in order; a drift among them is a reason for a new model."""
+        """Residuals in widths of the band, in order; a drift among them is a reason for new models.
+
+        Also for those of its groups, which have no residuals.
+        """
         if watched.drift is None:
             return
         for residual in residuals.clip(-RESIDUAL_LIMIT, RESIDUAL_LIMIT).tolist():
             watched.drift.update(residual)
             if watched.drift.drift_detected:
-                for model in watched.models.values():
-                    if model.rule.on_drift and model.fitted_ms is not None:
+                for model in watched.on_drift:
+                    if model.fitted_ms is not None:
                         model.wish = Trigger.DRIFT
 
     def told(self, command: Command) -> None:

@@ -126,3 +126,18 @@ def test_a_group_gets_models_by_its_own_rules_as_its_members_are_seen():
         Label(command_id="1", at_ms=0, anomaly_id="x", series='host{host="a"}', verdict="true", started_ms=0)
     )
     assert Trigger.LABEL in asked(table)
+
+
+def test_a_drift_of_a_member_asks_for_a_model_of_its_group():
+    rule = config.RefreshRule(detector="multidimensional", refresh_every_ms=366 * 24 * HOUR)
+    table = Timetable(config.Refresh(rules=[rule]), [config.Group(name="host", group_by=["host"])])
+    member = table.saw('cpu{host="a"}', 0, HOUR)
+    assert member is not None
+    assert table.saw("lonely", 0, HOUR) is None
+    noise = np.random.default_rng(1).normal(size=4000)
+    table.residuals(member, noise[:2000])
+    table.serves("multidimensional", 'host{host="a"}', "m", HOUR)
+    assert asked(table) == []
+    table.residuals(member, noise[2000:] + 2)
+    assert [each.series for each in table.due(0.0)] == ['host{host="a"}']
+    assert asked(table) == [Trigger.DRIFT]
