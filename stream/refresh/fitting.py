@@ -13,6 +13,7 @@ import hashlib
 import os
 import signal
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from typing import Any, Final, NamedTuple, TypeVar
@@ -94,7 +95,8 @@ class Learned(NamedTuple):
 
 def _fit(client: Client, refits: Sequence[Refit], cfg: config.Config) -> list[Outcome]:
     """Read the histories, fit those that can be, together where the detector does so, and finish each."""
-    read = [_outcome(partial(_learned, client, cfg, asked)) for asked in refits]
+    began = time.monotonic()
+    read = [_outcome(partial(_learned, client, cfg, asked, began)) for asked in refits]
     usable = [each for each in read if isinstance(each, Learned)]
     made = dict(zip(map(id, usable), _models(usable, cfg.engine.seed), strict=True))
     return [
@@ -103,18 +105,18 @@ def _fit(client: Client, refits: Sequence[Refit], cfg: config.Config) -> list[Ou
     ]
 
 
-def _learned(client: Client, cfg: config.Config, asked: Refit) -> Learned:
+def _learned(client: Client, cfg: config.Config, asked: Refit, began: float) -> Learned:
     settings = settings_of(cfg, asked)
     detector = registry.load(asked.detector)
     if not is_batch(detector):
         raise UserError(f"{asked.detector} is not a detector that is fitted")
     between = asked.from_ms, asked.until_ms
     if settings.grouping is None:
-        channels = training.arrived(client, lambda: [asked.series], asked.until_ms)
+        channels = training.arrived(client, lambda: [asked.series], asked.until_ms, began)
         history = training.read(client, asked.series, *between)
     else:
         members = partial(training.members, client, settings.grouping, asked.series, *between)
-        channels = training.arrived(client, members, asked.until_ms)
+        channels = training.arrived(client, members, asked.until_ms, began)
         history = training.joined(client, channels, *between, settings.grouping.cfg.interval_ms)
     named = [asked.series, *channels]
     labelled = training.labelled(client, named, *between)

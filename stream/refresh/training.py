@@ -81,18 +81,18 @@ def joined(client: Client, channels: Sequence[str], from_ms: int, until_ms: int,
     return History(ts_ms, values[there], tuple(channels))
 
 
-def arrived(client: Client, channels: Callable[[], list[str]], until_ms: int) -> list[str]:
+def arrived(client: Client, channels: Callable[[], list[str]], until_ms: int, since: float) -> list[str]:
     """Wait for the sink: until the sample before ``until_ms`` is stored, or no more of them come.
 
+    ``since`` is when the waiting began, by the monotonic clock: those that are fitted together wait once.
     Returns the channels; which they are may show only then, so they are asked for at each look.
     """
-    newest, since = 0, time.monotonic()
+    newest = _newest_ms(client, channels(), until_ms)
     while newest < until_ms - 1 and time.monotonic() - since < (SETTLED_S if newest else FIRST_S):
+        time.sleep(LOOK_EVERY_S)
         stored = _newest_ms(client, channels(), until_ms)
         if stored > newest:
             newest, since = stored, time.monotonic()
-        if newest < until_ms - 1:
-            time.sleep(LOOK_EVERY_S)
     return channels()
 
 

@@ -24,9 +24,12 @@ from stream import topics
 from stream.kafka import Record
 from stream.worker.pipeline import Pipeline
 from stream.worker.worker import Worker
-from tests.support import Receiver, running
+from tests.support import ClickHouseAddress, Receiver, running
 
 DEADLINE_S = 60.0
+
+REFRESH_STEP_MS = 300_000
+"""Between samples of a series that gets models."""
 
 ScoreRow = tuple[str, int, float, float, float, int]  # series, ts_ms, value, score, level, state
 
@@ -179,6 +182,39 @@ def kit(kafka: str, prefix: str, tmp_path: Path) -> Kit:
             ),
             metrics=config.Metrics(worker_port=0),
             snapshots=config.Snapshots(url=str(tmp_path / "snapshots"), every_ms=1000),
+        )
+    )
+
+
+@pytest.fixture
+def loop_kit(kit: Kit, clickhouse: ClickHouseAddress, prefix: str) -> Kit:
+    """An Isolation Forest for each series after 300 samples, anew after 300 more."""
+    topic = config.Topic
+    names = msgspec.structs.replace(
+        kit.cfg.topics,
+        artifacts=topic(name=f"{prefix}artifacts", partitions=2, compacted=True),
+        requests=topic(name=f"{prefix}requests", partitions=2),
+        results=topic(name=f"{prefix}results", partitions=1),
+    )
+    rule = config.RefreshRule(
+        detector="iforest",
+        min_history_ms=300 * REFRESH_STEP_MS,
+        refresh_every_ms=300 * REFRESH_STEP_MS,
+        on_drift=False,
+    )
+    forest = config.DetectorConfig(name="iforest", params={"n_estimators": 20}, weight=0.5)
+    return Kit(
+        msgspec.structs.replace(
+            kit.cfg,
+            topics=names,
+            engine=config.Engine(detectors=[config.DetectorConfig(name="large"), forest]),
+            clickhouse=config.ClickHouse(
+                host=clickhouse.host, port=clickhouse.port, database=clickhouse.database
+            ),
+            sink=config.Sink(group_id=f"{prefix}sink", batch_interval_ms=100),
+            refresh=config.Refresh(group_id=f"{prefix}coordinator", rules=[rule], check_every_ms=100),
+            trainer=config.Trainer(group_id=f"{prefix}trainer", processes=1),
+            metrics=config.Metrics(worker_port=0, sink_port=0, coordinator_port=0, trainer_port=0),
         )
     )
 

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import shutil
-import subprocess
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -20,63 +18,28 @@ import yaml
 from schemas import config
 from schemas.event import AnomalyEvent
 from schemas.journal import Adopted
-from schemas.request import Answer, Cancel, Failed, Failure, Fitted, Refit, Request, Trigger
-from stream import kafka as clients
-from stream import topics
+from schemas.request import Fitted
 from stream.kafka import TopicPartition
-from stream.local.process import start_time
 from stream.refresh import artifacts, training
 from stream.refresh.coordinator import Coordinator
 from stream.refresh.trainer import Trainer
-from stream.store import migrations
 from stream.store.clickhouse import Client
 from stream.store.sink import SinkLoop
 from stream.worker import journal
 from stream.worker.pipeline import Pipeline
-from tests.integration import broken_detector
 from tests.integration.conftest import Kit, Sent, _unpack
-from tests.support import ClickHouseAddress, insert_samples, running
+from tests.integration.refreshing import (
+    SERIES,
+    START_MS,
+    STEP_MS,
+    WAVE,
+    answers,
+    ask,
+    store_history,
+)
+from tests.support import running
 
-START_MS = 1_760_000_000_000
-STEP_MS = 300_000
-SERIES = 'cpu{host="a"}'
-DEADLINE_S = 90.0
-FIT_DEADLINE_S = 300.0
-"""A worker and a process that fits start, compile and import first; on a busy machine that is minutes."""
 PARAMS: dict[str, dict[str, Any]] = {"iforest": {"n_estimators": 20}, "prophet": {}}
-
-
-@pytest.fixture
-def loop_kit(kit: Kit, clickhouse: ClickHouseAddress, prefix: str) -> Kit:
-    """An Isolation Forest for each series after 300 samples, anew after 300 more."""
-    topic = config.Topic
-    names = msgspec.structs.replace(
-        kit.cfg.topics,
-        artifacts=topic(name=f"{prefix}artifacts", partitions=2, compacted=True),
-        requests=topic(name=f"{prefix}requests", partitions=2),
-        results=topic(name=f"{prefix}results", partitions=1),
-    )
-    rule = config.RefreshRule(
-        detector="iforest",
-        min_history_ms=300 * STEP_MS,
-        refresh_every_ms=300 * STEP_MS,
-        on_drift=False,
-    )
-    forest = config.DetectorConfig(name="iforest", params=PARAMS["iforest"], weight=0.5)
-    return Kit(
-        msgspec.structs.replace(
-            kit.cfg,
-            topics=names,
-            engine=config.Engine(detectors=[config.DetectorConfig(name="large"), forest]),
-            clickhouse=config.ClickHouse(
-                host=clickhouse.host, port=clickhouse.port, database=clickhouse.database
-            ),
-            sink=config.Sink(group_id=f"{prefix}sink", batch_interval_ms=100),
-            refresh=config.Refresh(group_id=f"{prefix}coordinator", rules=[rule], check_every_ms=100),
-            trainer=config.Trainer(group_id=f"{prefix}trainer", processes=1),
-            metrics=config.Metrics(worker_port=0, sink_port=0, coordinator_port=0, trainer_port=0),
-        )
-    )
 
 
 def telemetry(begin: int, end: int, shift: float = 0.0) -> list[Sent]:
@@ -103,40 +66,6 @@ async def killed_worker(kit: Kit, folder: Path) -> AsyncIterator[None]:
     finally:
         victim.kill()
         await victim.wait()
-
-
-async def answers(kit: Kit, enough: int) -> list[Any]:
-    """The final answers, in order."""
-    records = await kit.read(
-        kit.cfg.topics.results.name, lambda found: sum(map(_final, found)) >= enough, 0.2, FIT_DEADLINE_S
-    )
-    return [msgspec.msgpack.decode(r.value or b"", type=Answer) for r in records if _final(r)]
-
-
-def _final(record: Any) -> bool:
-    return isinstance(msgspec.msgpack.decode(record.value, type=Answer), Fitted | Failed)
-
-
-async def ask(kit: Kit, **changes: Any) -> None:
-    """A request by hand."""
-    asked = {
-        "request_id": "r1",
-        "detector": "iforest",
-        "series": SERIES,
-        "from_ms": START_MS,
-        "until_ms": START_MS + 10_000 * STEP_MS,
-        "trigger": Trigger.PERSON,
-        "adopt": True,
-        "deadline_ms": 60_000,
-    }
-    await send(kit, Refit(**{**asked, **changes}))
-
-
-async def send(kit: Kit, request: Request) -> None:
-    producer = clients.producer(kit.cfg.kafka)
-    await producer.start()
-    await producer.send_and_wait(kit.cfg.topics.requests.name, msgspec.msgpack.encode(request), partition=0)
-    await producer.stop()
 
 
 async def _entries(kit: Kit) -> list[Adopted]:
@@ -291,126 +220,6 @@ async def test_a_drift_asks_for_a_new_model(loop_kit: Kit) -> None:
         (shown,) = await artifacts.on_topic(kit.cfg)
     assert shown.manifest.report["trigger"] == "drift"
     assert 0.0 <= shown.manifest.report["agreement"] <= 1.0  # with the one that served
-
-
-def store_history(cfg: config.Config, values: list[float]) -> None:
-    """Samples of the series as the sink writes them."""
-    client = Client.connect(cfg.clickhouse)
-    migrations.apply(client, cfg.clickhouse)
-    insert_samples(client, SERIES, [START_MS + n * STEP_MS for n in range(len(values))], values)
-    client.close()
-
-
-WAVE = [10 + float(np.sin(n / 20)) + n % 7 / 10 for n in range(600)]
-
-
-def broken(kit: Kit, how: str, **params: Any) -> Kit:
-    detector = config.DetectorConfig(name="broken", params={"how": how, **params})
-    forest = config.DetectorConfig(name="iforest", params={"n_estimators": 10})
-    engine = config.Engine(detectors=[forest, detector])
-    limit = msgspec.structs.replace(kit.cfg.trainer, memory_limit_bytes=1024**3)
-    return Kit(msgspec.structs.replace(kit.cfg, engine=engine, trainer=limit))
-
-
-@pytest.fixture
-def broken_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    folder = tmp_path / "broken"
-    folder.mkdir()
-    broken_detector.install(folder)
-    monkeypatch.setenv("PYTHONPATH", f"{folder}{os.pathsep}{Path(__file__).parents[2]}")
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("how", "reason"),
-    [
-        ("raise", Failure.RAISED),
-        ("hang", Failure.DEADLINE),
-        ("memory", Failure.MEMORY),
-        ("die", Failure.DIED),
-        ("nan", Failure.NOT_FINITE),
-    ],
-)
-async def test_a_fit_that_goes_wrong_is_counted_and_the_old_model_stays(
-    loop_kit: Kit, broken_path: Path, metric: Any, how: str, reason: Failure
-) -> None:
-    params = {"until": str(broken_path / "never"), "marker": str(broken_path / "marker")}
-    kit = broken(loop_kit, how, **params)
-    store_history(kit.cfg, WAVE)
-    async with running(Trainer(kit.cfg)) as trainer:
-        # The good one runs in the process that the bad one then ends.
-        await ask(kit)
-        good = (await answers(kit, 1))[0]
-        assert isinstance(good, Fitted), good
-        deadline_ms = 1500 if how == "hang" else 60_000
-        await ask(kit, request_id="r2", detector="broken", deadline_ms=deadline_ms)
-        bad = (await answers(kit, 2))[1]
-        assert isinstance(bad, Failed), bad
-        assert bad.reason is reason, bad.text
-        await ask(kit, request_id="r3")  # and the next one works again
-        again = (await answers(kit, 3))[2]
-        counted = metric(trainer.metrics_url, "tocsin_fit_failures_total")
-    assert counted == {f'detector="broken",reason="{reason}"': 1.0}
-    assert isinstance(again, Fitted)
-    (shown,) = await artifacts.on_topic(kit.cfg)
-    assert shown.manifest.artifact_id == good.artifact_id == again.artifact_id
-
-
-@pytest.mark.parametrize(
-    ("values", "reason"),
-    [([5.0] * 600, Failure.CONSTANT), (WAVE[:50], Failure.TOO_LITTLE), ([], Failure.TOO_LITTLE)],
-)
-async def test_a_history_that_makes_no_model_is_named(
-    loop_kit: Kit, values: list[float], reason: Failure
-) -> None:
-    store_history(loop_kit.cfg, values)
-    async with running(Trainer(loop_kit.cfg)):
-        await ask(loop_kit)
-        (answer,) = await answers(loop_kit, 1)
-    assert isinstance(answer, Failed)
-    assert answer.reason is reason, answer.text
-    assert await artifacts.on_topic(loop_kit.cfg) == []
-
-
-async def test_a_killed_trainer_loses_no_request(loop_kit: Kit, broken_path: Path, tmp_path: Path) -> None:
-    marker, until = broken_path / "marker", broken_path / "until"
-    kit = broken(loop_kit, "hang", marker=str(marker), until=str(until))
-    store_history(kit.cfg, WAVE)
-    await topics.ensure(kit.cfg)
-    await ask(kit, detector="broken")
-    file = tmp_path / "tocsin.yaml"
-    file.write_text(yaml.safe_dump(msgspec.to_builtins(kit.cfg)))
-    with subprocess.Popen([sys.executable, "-m", "stream.cli", "trainer", "--config", str(file)]) as victim:  # noqa: ASYNC220
-        async with asyncio.timeout(DEADLINE_S):
-            while not marker.exists():  # noqa: ASYNC110  # another process makes it
-                await asyncio.sleep(0.05)
-        victim.kill()
-    until.touch()
-    async with running(Trainer(kit.cfg)):
-        (answer,) = await answers(kit, 1)
-    assert isinstance(answer, Fitted)
-    (shown,) = await artifacts.on_topic(kit.cfg)
-    assert shown.manifest.artifact_id == answer.artifact_id
-
-
-async def test_a_request_is_cancelled_while_it_runs(loop_kit: Kit, broken_path: Path) -> None:
-    """Its process ends with what that has started, as Prophet starts its optimizer."""
-    marker = broken_path / "marker"
-    kit = broken(loop_kit, "child", marker=str(marker))
-    store_history(kit.cfg, WAVE)
-    async with running(Trainer(kit.cfg)):
-        await ask(kit, detector="broken")
-        async with asyncio.timeout(DEADLINE_S):
-            while not marker.exists():  # noqa: ASYNC110  # another process makes it
-                await asyncio.sleep(0.05)
-            child = int(marker.read_text())
-            assert start_time(child) is not None
-            await send(kit, Cancel(request_id="r1"))
-            (answer,) = await answers(kit, 1)
-            while start_time(child) is not None:  # noqa: ASYNC110  # the kernel ends it
-                await asyncio.sleep(0.05)
-    assert isinstance(answer, Failed)
-    assert answer.reason is Failure.CANCELLED
 
 
 async def test_a_person_adopts_a_candidate_and_goes_back(loop_kit: Kit) -> None:
