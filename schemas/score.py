@@ -22,7 +22,8 @@ class ScoreBatch(msgspec.Struct, frozen=True):
 
     ``score``, ``level``, ``expected``, ``lower`` and ``upper`` are little-endian float32 (NaN where there is
     none), ``state`` uint8 (`SampleState`), ``alert`` uint8 (1 while an anomaly is open on the series).
-    Score 1.0 is the alert threshold.
+    Score 1.0 is the alert threshold. A batch may be empty: then a header alone counts, which says how far the
+    input was read.
     """
 
     series: msgspec.Raw  # list[str]

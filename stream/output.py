@@ -115,6 +115,15 @@ def _encode_chunk(scored: Scored) -> bytes:
     )
 
 
+def _no_scores() -> bytes:
+    """A message without samples."""
+    series = msgspec.Raw(_pack([]))
+    return _pack(ScoreBatch(series, b"", b"", b"", b"", b"", b"", b"", b"", b"", b""))
+
+
+NO_SCORES: Final = _no_scores()
+
+
 def _compact(scored: Scored) -> tuple[list[str], NDArray[np.uint32]]:
     """The dictionary of the series that occur, and the index into it."""
     used = np.zeros(len(scored.series), np.bool_)

@@ -232,6 +232,8 @@ class Coordinator:
     def _note(self, batch: ScoreBatch) -> None:
         """Times of each series, and the residuals of those that are watched."""
         index, ts_ms = np.frombuffer(batch.index, "<u4"), np.frombuffer(batch.ts_ms, "<i8")
+        if not len(index):
+            return
         order = np.argsort(index, kind="stable")
         numbers, starts = np.unique(index[order], return_index=True)
         names = _names(batch.series)

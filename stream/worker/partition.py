@@ -30,7 +30,7 @@ from stream.kafka import (
     WorkerConsumer,
 )
 from stream.output import dead_letter_message, event_message
-from stream.worker import journal
+from stream.worker import journal, reached
 from stream.worker.admission import Breaker
 from stream.worker.adoption import Adopter, Desk
 from stream.worker.board import Board, Reader
@@ -240,10 +240,10 @@ class PartitionTask:
         outputs = [await self.compute(pipeline.score, part) for part in pipeline.slices(samples)]
         after = state._replace(next_offset=records[-1].offset + 1, told=True)
         adopted = await self._adopter.adopt(pipeline, after.next_offset)
-        told = await self._reader.read(pipeline, after.next_offset)
-        entries: list[Entry] = [*([] if state.told else [state.began]), *adopted, *told]
+        commands = await self._reader.read(pipeline, after.next_offset)
+        entries: list[Entry] = [*([] if state.told else [state.began]), *adopted, *commands]
         commit_started = time.monotonic()
-        checkpoint = self._checkpoint(after, outputs, dead, entries)
+        checkpoint = self._checkpoint(after, outputs, dead, entries, records[-1].timestamp)
         await self._commit(checkpoint, producer, after)
         self._state = after
         now = time.monotonic()
@@ -319,12 +319,17 @@ class PartitionTask:
         outputs: Sequence[Output],
         dead: Sequence[DeadLetter],
         entries: Sequence[Entry],
+        newest_ms: int,
     ) -> Checkpoint:
+        """``newest_ms``: Kafka's time of the last message."""
         names, source = self._host.cfg.topics, self._partition
         events = [event_message(names.anomalies.name, e, source) for o in outputs for e in o.events]
-        key = f"{source.topic}/{source.partition}".encode()
+        key = reached.key_of(source)
         scores = [Message(names.scores.name, value, key) for output in outputs for value in output.scores]
         letters = [dead_letter_message(names.deadletters.name, letter) for letter in dead]
+        if scores or events or letters or entries:
+            got = reached.Reached(after.next_offset, newest_ms, self._host.cfg.worker.group_id)
+            scores = reached.mark(scores, got, names.scores.name, key)
         return Checkpoint(
             self._host.cfg.worker.group_id,
             source,

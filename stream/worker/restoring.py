@@ -21,7 +21,7 @@ from schemas.journal import Adopted, Began, Entry
 from stream.config import config_hash
 from stream.kafka import Record, TopicPartition, WorkerConsumer
 from stream.refresh.artifacts import MissingArtifactError
-from stream.worker import journal
+from stream.worker import journal, reached
 from stream.worker.pipeline import Pipeline
 from stream.worker.report import PartitionReport
 from stream.worker.snapshot_file import Fault, Snapshot, SnapshotError
@@ -120,10 +120,23 @@ class Restorer:
         return Restored(committed, pipeline, newest, told=True)
 
     async def _committed(self) -> int | None:
-        """The committed offset; without transactions the fence does not tell whether the group knows it."""
-        until = time.monotonic() + (DOUBT_S if self._cfg.worker.delivery == "at_least_once" else 0.0)
+        """The committed offset, or what stands for it where the group has forgotten one."""
+        committed = await self._consumer.committed(self._partition)
+        if committed is not None or not await journal.read(self._cfg, self._partition):
+            return committed
+        if self._cfg.worker.delivery == "at_least_once":
+            return await self._asked_again()
+        # What was told last is in one transaction with the offset that is missing.
+        offset = await reached.newest(self._cfg, self._partition)
+        if offset is not None:
+            self._log.warning("offset forgotten by the group: going on behind what was told", offset=offset)
+        return offset
+
+    async def _asked_again(self) -> int | None:
+        """Without transactions the fence does not tell whether the group knows what it committed."""
+        until = time.monotonic() + DOUBT_S
         while (committed := await self._consumer.committed(self._partition)) is None:
-            if time.monotonic() > until or not await journal.read(self._cfg, self._partition):
+            if time.monotonic() > until:
                 break
             await asyncio.sleep(ASK_EVERY_S)
         return committed

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -10,6 +11,7 @@ from typing import Any
 import aiokafka
 import pytest
 from aiokafka.admin.records_to_delete import RecordsToDelete
+from aiokafka.protocol.admin import DeleteGroupsRequest
 
 from schemas.journal import Began
 from stream import kafka as clients
@@ -111,6 +113,47 @@ async def test_what_offsets_set_forward_skip_is_learned_and_never_scored(kit: Ki
     times_ms = {row[1] for row in got}
     assert len(got) == len(sent) - skipped
     assert sorted(got) == sorted(row for row in rows if row[1] in times_ms)
+    assert len(await _beginnings(kit)) == 1
+
+
+async def _commits(kit: Kit, offset: int) -> None:
+    """Wait until each partition has committed so much."""
+    client = clients.consumer(kit.cfg.kafka, group_id=kit.cfg.worker.group_id)
+    await client.start()
+    try:
+        async with asyncio.timeout(90):
+            for number in range(PARTITIONS):
+                place = aiokafka.TopicPartition(kit.cfg.inputs[0].topic, number)
+                while (await client.committed(place) or 0) < offset:  # noqa: ASYNC110  # Kafka tells nobody
+                    await asyncio.sleep(0.1)
+    finally:
+        await client.stop()
+
+
+async def _forget_offsets(kit: Kit) -> None:
+    """As `kafka-consumer-groups.sh --delete` does, or `offsets.retention.minutes`."""
+    async with _admin(kit) as admin:
+        group = kit.cfg.worker.group_id
+        coordinator = await admin.find_coordinator(group)
+        response = await admin._send_request(DeleteGroupsRequest([group]), coordinator)
+        assert response.results == [(group, 0)]
+
+
+@pytest.mark.parametrize("emit", ["all", "alerts"])
+async def test_a_group_that_has_forgotten_its_offsets_goes_on_behind_what_was_told(
+    kit: Kit, emit: str
+) -> None:
+    kit = kit.with_worker(emit_scores=emit)
+    sent = telemetry(ROWS)
+    half = len(sent) // 2
+    for part, done in ((sent[:half], PER_PARTITION // 2), (sent[half:], PER_PARTITION)):
+        await kit.send(part)
+        async with kit.worker():
+            await _commits(kit, done)
+        await _forget_offsets(kit)
+    events, rows = await kit.reference(len(sent))
+    assert sorted(await kit.scores(len(rows))) == sorted(rows)
+    assert sorted(e.event_id for e in await kit.events(len(events))) == sorted(e.event_id for e in events)
     assert len(await _beginnings(kit)) == 1
 
 

@@ -12,6 +12,7 @@ import xxhash
 
 from schemas.event import AnomalyEvent, Direction, Kind, Severity, Spoke, Status
 from schemas.score import ScoreBatch
+from stream.output import NO_SCORES
 from stream.store.sink_batch import SEEN_AGAIN_MS, Batch, SeriesBook, UnreadableError
 
 START_MS = 1_760_000_000_000
@@ -44,6 +45,15 @@ def event(series: str = 'cpu{host="a"}', **changes: Any) -> AnomalyEvent:
         detectors=[Spoke("robust", 1, 1.5)], reason="high",
     )  # fmt: skip
     return msgspec.structs.replace(told, **changes)
+
+
+def test_a_message_without_samples_is_no_row() -> None:
+    batch = Batch(SeriesBook())
+    batch.add_scores(NO_SCORES)
+    assert batch.rows == 0
+    batch.add_scores(scores(["a"], [0], [START_MS]))
+    batch.add_scores(NO_SCORES)
+    assert batch.tables().by_name["telemetry"].num_rows == 1
 
 
 def test_samples_of_several_messages_become_rows_of_their_series() -> None:
