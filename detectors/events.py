@@ -282,6 +282,7 @@ def _reason(record: np.void, metric: str, limits: Limits) -> str:
     else:
         told = f"{told}, {limits.broken(float(record['worst'])) or _against_band(record)}"
     told += _HOW.get(int(record["kind"]), "")
+    told += f"; score {float(record['peak']):.1f} where 1 alerts"
     if record["borrowed"]:
         told += "; it is new and judged by its siblings' scale"
     lasted = _span(int(record["ended_ms"] or record["detected_ms"]) - int(record["started_ms"]))
@@ -318,5 +319,10 @@ def _against_band(record: np.void) -> str:
     worst, lower, upper = (float(record[name]) for name in ("worst", "worst_lower", "worst_upper"))
     if math.isnan(lower):
         return "unusual for this series"
-    where = "above" if worst > upper else "below" if worst < lower else "unusual though within"
-    return f"{where} its band {lower:.4g} to {upper:.4g} (expected {float(record['worst_expected']):.4g})"
+    beyond = max(worst - upper, lower - worst)
+    where = "unusual though within" if beyond <= 0 else "above" if worst > upper else "below"
+    widths = beyond / (upper - lower) if upper > lower else 0.0
+    far = f"{widths:.{0 if widths >= 10 else 1}f} band widths " if beyond > 0 and upper > lower else ""
+    return (
+        f"{far}{where} its band {lower:.4g} to {upper:.4g} (expected {float(record['worst_expected']):.4g})"
+    )

@@ -17,12 +17,14 @@ import msgspec
 import xxhash
 
 from schemas import config
-from schemas.event import AnomalyEvent, Severity, Status
+from schemas.event import AnomalyEvent, Kind, Severity, Status
 from schemas.incident import Incident, Member
 
 REMEMBERED: Final = 5_000
 """Incidents, the open ones always: partitions tell their anomalies out of step, in a replay by weeks, and one
 told late should find those of its time. 5 KB each; more makes the start of a coordinator longer."""
+
+_STILL: Final = {Kind.FLAT: "stands still", Kind.SILENCE: "is silent"}
 
 NAMED: Final = 5
 """So many series stand in the reason of an incident; the others are counted."""
@@ -289,23 +291,20 @@ def _hash(text: str) -> str:
 def _title(labels: dict[str, str], members: list[Member]) -> str:
     root, others = members[0], len({m.series for m in members}) - 1
     where = ", ".join(f"{name}={value}" for name, value in sorted(labels.items()))
-    more = f" and {others} more series" if others else ""
+    more = f", and {others} more series moved" if others else ""
     return f"{where + ': ' if where else ''}{_moved(root)}{more}"
 
 
 def _reason(members: list[Member], ended_ms: int | None) -> str:
-    """Since when, what began it and how far out, how rare, and what else moved."""
+    """Since when, what began it, how far out and how rare, and what else moved, the rarest first."""
     root = members[0]
-    since = _time(root.started_ms)
-    span = f"Since {since}" if ended_ms is None else f"From {since} to {_time(ended_ms)}"
-    rarest = max(members, key=lambda member: member.peak_score)
-    text = f"{span}. First {root.metric}{_outside(root)}: {root.reason}."
-    text += f" Rarest {rarest.metric}, score {rarest.peak_score:.2g} where 1 alerts."
+    text = f"{_when(root.started_ms, ended_ms)}. First: {root.reason}."
     worst: dict[str, Member] = {}
     for member in members:
         if member.series != root.series and member.peak_score > worst.get(member.series, _NOBODY).peak_score:
             worst[member.series] = member
-    others = [f"{_moved(each)}{_against(each)}" for each in worst.values()]
+    rarest = sorted(worst.values(), key=lambda member: -member.peak_score)
+    others = [f"{_moved(each)}{_against(each)}" for each in rarest]
     if others:
         more = f" and {len(others) - NAMED} more" if len(others) > NAMED else ""
         text += f" Also: {', '.join(others[:NAMED])}{more}."
@@ -329,14 +328,19 @@ _NOBODY: Final = msgspec.convert(
 
 
 def _moved(member: Member) -> str:
-    side = {"above": "is high", "below": "is low"}.get(member.direction, "is unusual")
-    return f"{member.metric} {side}"
+    how = _STILL.get(member.kind) or {"above": "is high", "below": "is low"}.get(
+        member.direction, "is unusual"
+    )
+    return f"{member.metric} {how}"
 
 
 def _against(member: Member) -> str:
     if member.actual is None or member.expected is None:
-        return ""
-    return f" ({member.actual:.4g}, expected {member.expected:.4g})"
+        return f" (score {member.peak_score:.1f})"
+    return (
+        f" ({member.actual:.4g}, expected {member.expected:.4g}{_outside(member)}, "
+        f"score {member.peak_score:.1f})"
+    )
 
 
 def _outside(member: Member) -> str:
@@ -345,7 +349,20 @@ def _outside(member: Member) -> str:
         return ""
     distance = max(member.actual - member.upper, member.lower - member.actual)
     width = member.upper - member.lower
-    return f" ({distance / width:.1f} band widths outside)" if distance > 0 and width > 0 else ""
+    if distance <= 0 or width <= 0:
+        return ""
+    widths = distance / width
+    return f", {widths:.{0 if widths >= 10 else 1}f} band widths outside"
+
+
+def _when(started_ms: int, ended_ms: int | None) -> str:
+    since = _time(started_ms)
+    if ended_ms is None:
+        return f"Since {since}"
+    until = _time(ended_ms)
+    if until == since:
+        return f"At {since}"
+    return f"From {since.removesuffix(' UTC')} to {until[11:] if until[:10] == since[:10] else until}"
 
 
 def _time(ts_ms: int) -> str:

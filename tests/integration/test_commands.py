@@ -211,7 +211,7 @@ async def test_incidents_are_listed_in_words(desk: Desk) -> None:
     async with running(SinkLoop(desk.cfg)):
         await eventually(lambda: desk.rows("SELECT * FROM incidents_latest WHERE status = 'close'"))
     said = desk.says("incidents")
-    assert "service=shop: web_response is high and 3 more series" in said
+    assert "service=shop: web_response is high, and 3 more series moved" in said
     assert [line.split()[2].split("{")[0] for line in said.splitlines()[2:]] == [
         "web_response", "apdex", "throughput", "error",
     ]  # fmt: skip

@@ -18,7 +18,7 @@ import pytest
 
 from bench.dashboards import Query, Range, dashboards, expand_promql, expand_sql, queries, variables
 from schemas import config
-from schemas.control import Label, Mute
+from schemas.control import Change, Label, Mute
 from stream import observe
 from stream.control import commanding
 from stream.files.sources import Columns, Lines, read
@@ -85,22 +85,27 @@ async def running(
         await eventually(lambda: count(store, open_) and count(store, "telemetry_dedup") >= len(messages) - 1)
         await told(kit.cfg)
         await eventually(lambda: count(store, "incidents_latest WHERE status != 'close'"))
-        await eventually(lambda: count(store, "labels") and count(store, "mutes"))
+        await eventually(lambda: all(count(store, table) for table in ("labels", "mutes", "changes")))
         processes = {"worker": worker, "sink": sink, "coordinator": coordinator}
         yield {name: each.metrics_url for name, each in processes.items()}, span, store
 
 
 async def told(cfg: config.Config) -> None:
-    """A mute, and a verdict on an anomaly."""
-    sql = "SELECT anomaly_id, series, toUnixTimestamp64Milli(started) AS at FROM anomalies_latest LIMIT 1"
-    (found,) = await asyncio.to_thread(observe.query, cfg.clickhouse, sql)
-    at_ms = int(found["at"])
-    label = Label(
-        command_id="c1", at_ms=at_ms, by="ann", why="known", anomaly_id=found["anomaly_id"],
-        series=found["series"], verdict="expected", started_ms=at_ms, detectors=["large"],
-    )  # fmt: skip
+    """A mute, a change, and verdicts on two anomalies."""
+    sql = "SELECT anomaly_id, series, toUnixTimestamp64Milli(started) AS at FROM anomalies_latest LIMIT 2"
+    found = await asyncio.to_thread(observe.query, cfg.clickhouse, sql)
+    at_ms = int(found[0]["at"])
+    labels = [
+        Label(
+            command_id=f"c{verdict}", at_ms=at_ms, by="ann", why="known", anomaly_id=row["anomaly_id"],
+            series=row["series"], verdict=verdict, started_ms=int(row["at"]), detectors=["large"],
+        )
+        for row, verdict in zip(found, ("false", "expected"), strict=True)
+    ]  # fmt: skip
     mute = Mute(command_id="c2", at_ms=at_ms, mute_id="m", matcher="other", start_ms=at_ms, end_ms=None)
-    await commanding.send(cfg, [label, mute])
+    change = Change(change_id="d", at_ms=at_ms, labels={"service": "it's"}, title="2.1", mute_minutes=0)
+    await commanding.send(cfg, [*labels, mute])
+    await commanding.tell(cfg, change)
 
 
 def count(store: config.ClickHouse, table: str) -> int:

@@ -27,6 +27,7 @@ def test_the_folder_is_provisioned() -> None:
     assert f"./deploy/grafana/dashboards:{path}:ro" in compose["services"]["grafana"]["volumes"]
     assert {d["uid"] for d in ALL} == {
         "tocsin-overview",
+        "tocsin-incident",
         "tocsin-series",
         "tocsin-pipeline",
         "tocsin-quality",
@@ -63,6 +64,59 @@ def test_queries_expand_links_lead_somewhere_and_panels_have_places(dashboard: d
         for y in range(grid["y"], grid["y"] + grid["h"])
     }
     assert len(places) == sum(panel["gridPos"]["w"] * panel["gridPos"]["h"] for panel in dashboard["panels"])
+
+
+PANELS = {"stat", "table", "timeseries", "status-history", "barchart"}
+UNITS = {None, "s", "short", "percentunit", "dateTimeFromNow"}
+
+
+@each_dashboard
+def test_panels_are_as_the_schema_of_grafana_has_them(dashboard: dict[str, Any]) -> None:
+    assert dashboard["schemaVersion"] == 39
+    assert re.fullmatch(r"now-\d+[hd]", dashboard["time"]["from"])
+    assert dashboard["time"]["to"] == "now"
+    assert dashboard["refresh"] in ("30s", "5m")
+    panels = dashboard["panels"]
+    assert len({panel["id"] for panel in panels}) == len(panels)
+    assert len({panel["title"] for panel in panels}) == len(panels)
+    for panel in panels:
+        assert panel["type"] in PANELS
+        assert panel["gridPos"]["x"] + panel["gridPos"]["w"] <= 24
+        defaults = panel["fieldConfig"]["defaults"]
+        assert defaults.get("unit") in UNITS
+        assert len({target["refId"] for target in panel["targets"]}) == len(panel["targets"])
+        for steps in _thresholds(panel):
+            values = [step["value"] for step in steps]
+            assert values[0] is None, "the first step has no lower end"
+            assert values[1:] == sorted(values[1:])
+        for override in panel["fieldConfig"]["overrides"]:
+            assert override["matcher"]["id"] == "byName"
+            assert all(prop.keys() == {"id", "value"} for prop in override["properties"])
+
+
+def _thresholds(panel: dict[str, Any]) -> list[list[dict[str, Any]]]:
+    fields = panel["fieldConfig"]
+    found = [fields["defaults"].get("thresholds")]
+    found += [p["value"] for o in fields["overrides"] for p in o["properties"] if p["id"] == "thresholds"]
+    return [each["steps"] for each in found if each]
+
+
+@each_dashboard
+def test_links_use_columns_of_their_query_and_variables_of_their_goal(dashboard: dict[str, Any]) -> None:
+    known = {d["uid"]: {name for name, _, _ in variables(d)} for d in ALL}
+    for panel in dashboard["panels"]:
+        sql = panel["targets"][0].get("rawSql", "")
+        for override in panel["fieldConfig"]["overrides"]:
+            name = override["matcher"]["options"]
+            hidden = any(prop["id"] == "custom.hidden" for prop in override["properties"])
+            links = [link for p in override["properties"] if p["id"] == "links" for link in p["value"]]
+            if hidden or links:
+                assert re.search(rf"\b{name}\b", sql), f"{panel['title']} has no column {name}"
+            for link in links:
+                goal, chosen = re.findall(r"^/d/([\w-]+)\?var-(\w+)=", link["url"])[0]
+                assert chosen in known[goal]
+                for field in re.findall(r"__data\.fields\.(\w+)", link["url"]):
+                    assert re.search(rf"\b{field}\b", sql), f"{panel['title']} has no column {field}"
 
 
 def test_values_of_variables_cannot_leave_their_quotes() -> None:

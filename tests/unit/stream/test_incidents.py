@@ -90,9 +90,9 @@ def test_a_fault_of_a_service_is_one_incident_from_open_to_close() -> None:
     assert [member.metric for member in last.members] == ["web_response", "apdex", "throughput", "error"]
     assert (last.series, last.labels) == (4, {"service": "shop"})
     assert last.ended_ms == START_MS + 12 * MINUTE
-    assert last.title == "service=shop: web_response is high and 3 more series"
+    assert last.title == "service=shop: web_response is high, and 3 more series moved"
     assert "1.5 band widths outside" in last.reason
-    assert "error is high (9, expected 5)" in last.reason
+    assert "error is high (9, expected 5, 1.5 band widths outside, score " in last.reason
 
 
 def test_services_and_times_apart_are_incidents_apart() -> None:
