@@ -32,8 +32,8 @@ from stream.worker.worker import Worker
 MINUTES: Final = 240
 """Of telemetry after the month, as it was a week before its end; the fault is in the last of them."""
 
-FAULT: Final = {"web_response": 20.0, "throughput": 0.1, "apdex": 0.5, "error": 300.0}
-FAULT_MINUTES: Final = 30
+FAULT: Final = {"web_response": 60.0, "throughput": 0.02, "apdex": 0.3, "error": 300.0}
+FAULT_MINUTES: Final = 12
 WEEK: Final = 7 * 1440
 
 BARELY: Final = 1.1
