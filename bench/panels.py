@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -15,7 +16,7 @@ COLORS: Final = {
     "text": "#444444", "transparent": "none", "purple": "#8f3bb8",
 }  # fmt: skip
 _FONT: Final = 8.0
-_LETTER: Final = 0.0058
+_LETTER: Final = 0.0044
 """Width of a letter of that size, in widths of a full page."""
 
 
@@ -49,7 +50,7 @@ def _lines(axes: Any, panel: Mapping[str, Any], _rows: Sequence[Row], lines: Lin
     if both:
         axes.fill_between(both, *([e[at] for at in both] for e in band), color=COLORS["green"], alpha=0.2)
     names = sorted(lines)
-    if custom.get("stacking", {}).get("mode") == "normal" or custom.get("drawStyle") == "bars":
+    if custom.get("stacking", {}).get("mode") == "normal":
         _stack(axes, {name: lines[name] for name in names}, fixed, bars=custom.get("drawStyle") == "bars")
     else:
         for name in names:
@@ -70,14 +71,14 @@ def _stack(axes: Any, lines: Lines, fixed: Mapping[str, str], *, bars: bool) -> 
     gaps = [(b - a).total_seconds() for a, b in itertools.pairwise(times)]
     width = max(min(gaps, default=60.0), (times[-1] - times[0]).total_seconds() / 300) / 86_400
     below = dict.fromkeys(times, 0.0)
-    for name, points in lines.items():
-        of = dict(points)
+    for number, (name, points) in enumerate(lines.items()):
+        of, color = dict(points), fixed.get(name, f"C{number}")
         heights, bottoms = [of.get(at, 0.0) for at in times], [below[at] for at in times]
         if bars:
-            axes.bar(times, heights, width * 0.9, bottoms, label=name, color=fixed.get(name))
+            axes.bar(times, heights, width * 0.9, bottoms, label=name, color=color)
         else:
             tops = [low + high for low, high in zip(bottoms, heights, strict=True)]
-            axes.fill_between(times, bottoms, tops, label=name, alpha=0.5, color=fixed.get(name))
+            axes.fill_between(times, bottoms, tops, label=name, alpha=0.5, color=color)
         below = {at: below[at] + of.get(at, 0.0) for at in times}
 
 
@@ -99,7 +100,7 @@ def _left(axes: Any) -> Any:
     return axes.get_yaxis_transform()
 
 
-def _table(axes: Any, panel: Mapping[str, Any], rows: Sequence[Row], _lines: Lines, width: float) -> None:
+def _table(axes: Any, panel: Mapping[str, Any], rows: Sequence[Row], _of: Lines, width: float) -> None:
     axes.axis("off")
     shown = {name: _override(panel, name) for name in rows[0]}
     columns = [name for name, props in shown.items() if not props.get("custom.hidden")]
@@ -116,17 +117,31 @@ def _table(axes: Any, panel: Mapping[str, Any], rows: Sequence[Row], _lines: Lin
     room = int(width / _LETTER)
     while sum(lengths) > room and max(lengths) > 12:
         lengths[lengths.index(max(lengths))] -= 1
-    x = 0.0
-    for number, (name, head, length) in enumerate(zip(columns, heads, lengths, strict=True)):
-        for line, text in enumerate([head, *(row[number] for row in cells)]):
-            y = 1 - (line + 0.5) / height
-            color = _cell_color(panel, text, shown[name]) if line else None
-            kept = text if len(text) < length else text[: length - 2] + "…"
-            axes.text(
-                x + 0.003, y, kept, fontsize=_FONT, va="center", fontweight="bold" if not line else "normal",
-                bbox={"facecolor": color, "edgecolor": "none", "pad": 1.5, "alpha": 0.6} if color else None,
-            )  # fmt: skip
-        x += length / max(room, sum(lengths))
+    wraps = [shown[name].get("custom.cellOptions", {}).get("wrapText", False) for name in columns]
+    lines = [
+        [_kept(text, n, wrap) for text, n, wrap in zip(row, lengths, wraps, strict=True)] for row in cells
+    ]
+    top = 0.0
+    for line, row in enumerate([[[head] for head in heads], *lines]):
+        x = 0.0
+        for number, (name, parts, length) in enumerate(zip(columns, row, lengths, strict=True)):
+            color = _cell_color(panel, cells[line - 1][number], shown[name]) if line else None
+            box = {"facecolor": color, "edgecolor": "none", "pad": 1.5, "alpha": 0.6} if color else None
+            weight = "normal" if line else "bold"
+            for n, part in enumerate(parts):
+                y = 1 - (top + n + 0.5) / height
+                axes.text(x + 0.003, y, part, fontsize=_FONT, va="center", fontweight=weight, bbox=box)
+            x += length / max(room, sum(lengths))
+        top += max(len(parts) for parts in row)
+        if top >= height - 1:
+            break
+
+
+def _kept(text: str, length: int, wrap: bool) -> list[str]:  # of a column
+    """What is seen of a cell, line by line."""
+    if wrap:
+        return textwrap.wrap(text, max(8, length)) or [""]
+    return [text if len(text) < length else text[: length - 2] + "…"]
 
 
 def _matrix(rows: Sequence[Row]) -> tuple[list[Row], list[str]]:

@@ -96,7 +96,7 @@ def _configured(folder: Path, broker: LocalKafka, engine: LocalClickHouse) -> co
         inputs=[config.Input(topic=defaults.inputs[0].topic, partitions=4)],
         clickhouse=config.ClickHouse(host=engine.host, port=engine.port),
         metrics=config.Metrics(worker_port=0, sink_port=0, coordinator_port=0),
-        snapshots=config.Snapshots(url=str(folder.resolve() / "snapshots")),
+        snapshots=config.Snapshots(url=str(folder.resolve() / "snapshots"), every_ms=5000),
     )
 
 
