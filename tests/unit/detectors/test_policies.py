@@ -156,6 +156,25 @@ def test_a_listed_holiday_is_a_day_off():
     assert [row for row in rows(unlisted) if row // DAY == thursday] == []
 
 
+@pytest.mark.parametrize("seed", [4, 5])
+def test_public_holidays_and_the_change_of_clocks_are_silent_where_they_are_known(seed):
+    """An office in Berlin over Easter 2024, in the middle of which summer time begins, and the week after."""
+    local = [
+        datetime.fromtimestamp((START + STEP * row) / 1000, ZoneInfo("Europe/Berlin"))
+        for row in range(13 * 7 * DAY)
+    ]
+    off = {(3, 29), (4, 1)}
+    busy = [8 <= at.hour < 18 and at.weekday() < 5 and (at.month, at.day) not in off for at in local]
+    values = 20 + 200 * np.array(busy) + np.random.default_rng(seed).normal(size=len(local)) * 5
+    known, others = opened(values, {"weekend": WEEKEND, "timezone": "Europe/Berlin", "country": "DE"})
+    over_easter = [
+        [local[row].day for row in rows(events) if (3, 29) <= (local[row].month, local[row].day) <= (4, 4)]
+        for events in (known, others)
+    ]
+    assert over_easter[0] == []
+    assert {2, 3} & set(over_easter[1])  # by the clock of UTC and without holidays work seems to begin oddly
+
+
 def test_countries_bring_their_public_holidays():
     days = Calendar.of(config.Policy(match="*", country="DE"))
     christmas = datetime(2026, 12, 25, 12, tzinfo=UTC).timestamp() * 1000
