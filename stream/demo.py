@@ -39,13 +39,13 @@ DAY_MS: Final = 86_400_000
 
 
 def _rule(detector: str, match: str) -> config.RefreshRule:
-    """Fitted after ten days of the month, so that the rest is scored with it."""
+    """Fitted after ten days of the month, and again after ten more: by the time of the samples."""
     return config.RefreshRule(
         detector=detector,
         match=match,
         min_history_ms=10 * DAY_MS,
         history_ms=10 * DAY_MS,
-        refresh_every_ms=20 * DAY_MS,
+        refresh_every_ms=10 * DAY_MS,
         on_drift=False,
         deadline_ms=60_000,
     )
@@ -67,16 +67,19 @@ SHADOW_MS: Final = 2 * DAY_MS
 WEIGHT: Final = 0.2
 """Of a model, beside the default detectors with 1."""
 
-PAUSE_AFTER: Final = 0.5
-"""Share of the month after which the replay waits for the models: it passes so fast
-that it would be over before the first fit."""
+PAUSES: Final = (0.5, 0.85)
+"""Shares of the month after which the replay waits for the models that are due, once each by then: it passes
+so fast that it would be over before the first fit."""
 
 MODELS_TIMEOUT_S: Final = 90.0
 """For those fits, which take ten seconds where nothing else runs; the replay goes on without what is not
 there by then."""
 
 STALL_S: Final = 60.0
-"""Without any progress for this long the demo has failed; the first start compiles kernels meanwhile."""
+"""Without any progress for this long the demo has failed."""
+
+START_S: Final = 240.0
+"""For the worker to begin: the first one compiles, which takes a minute, and several on a busy machine."""
 
 _LOOK_EVERY_S: Final = 0.15
 
@@ -212,9 +215,9 @@ def _difference(values: dict[str, Any], defaults: dict[str, Any]) -> dict[str, A
 def _wait_until_running(stack: Stack) -> None:
     """Until the worker has its partitions: what is measured afterwards is work and not a start."""
     url = stack.services[0].metrics_url
-    deadline = time.monotonic() + STALL_S
+    deadline = time.monotonic() + START_S
     while observe.total(url, "tocsin_partition_state", 'state="running"') < PARTITIONS:
-        _check(stack, deadline, "the worker has not taken its partitions")
+        _check(stack, deadline, f"the worker has not taken its partitions in {START_S:.0f} s")
         time.sleep(_LOOK_EVERY_S)
 
 
@@ -254,31 +257,35 @@ async def _follow(stack: Stack, chunks: list[Chunk], samples: int, bars: Progres
     names = ("sent to Kafka", "scored by the worker", "stored in ClickHouse")
     tasks = [bars.add_task(name, total=samples, note="") for name in names]
     sent = before = 0
-    waited_s = 0.0
+    waited_s, waiting = 0.0, False  # for models: then nothing else moves
 
     def tell(so_far: Sent) -> None:
         nonlocal sent
         sent = before + so_far.samples + so_far.gaps
 
     async def send() -> None:
-        nonlocal before, waited_s
-        topic, half = stack.cfg.inputs[0].topic, int(len(chunks) * PAUSE_AFTER)
-        await produce(stack.cfg.kafka, topic, chunks[:half], progress=tell)
-        before = sent
-        waited_s = await _models(stack, before, _wanted(chunks, stack.cfg.refresh.rules))
-        await produce(stack.cfg.kafka, topic, chunks[half:], progress=tell)
+        nonlocal before, waited_s, waiting
+        wanted, first = _wanted(chunks, stack.cfg.refresh.rules), 0
+        for times, share in enumerate((*PAUSES, 1.0), 1):
+            last = int(len(chunks) * share)
+            await produce(stack.cfg.kafka, stack.cfg.inputs[0].topic, chunks[first:last], progress=tell)
+            before, first = sent, last
+            if share < 1.0:
+                waiting = True
+                waited_s += await _models(stack, before, times * wanted)
+                waiting = False
 
     producing = asyncio.create_task(send())
     try:
         seen, deadline = Progressed(), time.monotonic() + STALL_S
         while not (producing.done() and seen.done(samples)):
             now = await asyncio.to_thread(_look, stack, sent)
-            if now != seen:
+            if now != seen or waiting:
                 seen, deadline = now, time.monotonic() + STALL_S
             for task, done in zip(tasks, (seen.sent, seen.scored, seen.rows), strict=True):
                 bars.update(task, completed=done)
             bars.update(tasks[1], note=f"{seen.events} anomaly events")
-            _check(stack, deadline, f"nothing moves any more ({seen})")
+            _check(stack, deadline, f"nothing has moved for {STALL_S:.0f} s ({seen})")
             if producing.done():
                 producing.result()  # raises what went wrong
             await asyncio.sleep(_LOOK_EVERY_S)
@@ -288,7 +295,7 @@ async def _follow(stack: Stack, chunks: list[Chunk], samples: int, bars: Progres
 
 
 def _wanted(chunks: list[Chunk], rules: list[config.RefreshRule]) -> int:
-    """How many models there will be."""
+    """How many models serve, once each has been fitted."""
     names = {name for chunk in chunks if not isinstance(chunk, Lines) for name in chunk.series}
     series, matchers = [Series.of(name) for name in names], [Matcher.parse(rule.match) for rule in rules]
     return sum(matcher.matches(each) for matcher in matchers for each in series)
@@ -344,4 +351,4 @@ def _check(stack: Stack, deadline: float, what: str) -> None:
             )
     if time.monotonic() > deadline:
         logs = ", ".join(str(service.child.log_path) for service in stack.services)
-        raise LocalRuntimeError(f"{what} for {STALL_S:.0f} s; see {logs}")
+        raise LocalRuntimeError(f"{what}; see {logs}")

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
+import json
 import shutil
 import sys
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -15,7 +14,6 @@ from rich.markup import escape
 from rich.table import Table
 
 from stream import observe
-from stream.refresh import artifacts
 
 if TYPE_CHECKING:
     from stream.demo import Result
@@ -35,17 +33,25 @@ FROM (SELECT * FROM anomalies FINAL ORDER BY score DESC LIMIT 1 BY anomaly_id)
 ORDER BY peak_score DESC LIMIT {limit}
 """
 
-# Of each model the anomalies that it spoke for, and those of them that no online detector did.
 _INCIDENTS: Final = """
 SELECT formatDateTime(started, '%m-%d %H:%i') AS time, title, reason, severity
 FROM incidents_latest WHERE merged_into IS NULL AND series > 1
 ORDER BY series DESC, peak_score DESC LIMIT {limit}
 """
 
-_SPOKE: Final = """
-SELECT arrayJoin(spoke) AS artifact, toUInt32(count()) AS n, toUInt32(countIf(NOT has(spoke, ''))) AS added
-FROM (SELECT groupUniqArrayArray(detectors.artifact) AS spoke FROM anomalies FINAL GROUP BY anomaly_id)
-GROUP BY artifact
+# Of each model the anomalies that it spoke for, and those of them that no online detector did; and what its
+# shadow report says, where there was a model before it: agreement, false alarms of both.
+_MODELS: Final = """
+SELECT detector, series, formatDateTime(trained_to, '%m-%d %H:%i') AS trained, report,
+       spoke.n AS spoke_for, spoke.added AS alone
+FROM artifacts FINAL
+LEFT JOIN (
+    SELECT arrayJoin(spoke) AS artifact, toUInt32(count()) AS n,
+           toUInt32(countIf(NOT has(spoke, ''))) AS added
+    FROM (SELECT groupUniqArrayArray(detectors.artifact) AS spoke FROM anomalies FINAL GROUP BY anomaly_id)
+    GROUP BY artifact
+) AS spoke ON artifact = artifact_id
+ORDER BY detector, series, trained_to
 """
 
 _COLORS: Final = {"info": "cyan", "warning": "yellow", "critical": "red"}
@@ -80,34 +86,36 @@ def _incidents(console: Console, stack: Stack, count: int) -> None:
 
 
 def _models(console: Console, stack: Stack) -> None:
-    """What the refresh has changed: the models, their reports, and the anomalies that they spoke for."""
-    shown = asyncio.run(artifacts.on_topic(stack.cfg))
-    spoke = observe.query(stack.cfg.clickhouse, _SPOKE)
+    """What each refresh has changed: the anomalies that a model spoke for, its difference from the last."""
     table = Table(
-        title="Models fitted on the way, the anomalies they spoke for, and those that models alone found",
+        title="Models fitted on the way, by the time of the samples",
         title_justify="left",
         title_style="bold",
         box=box.SIMPLE_HEAD,
         pad_edge=False,
     )
-    for name in ("model", "series", "trained to (UTC)", "spoke for", "alone"):
+    for name in ("model", "series", "trained to"):
         table.add_column(name, no_wrap=True)
-    for each in sorted(shown, key=lambda s: s.manifest.key):
-        manifest = each.manifest
-        found = next((row for row in spoke if row["artifact"] == manifest.artifact_id), {"n": 0, "added": 0})
-        trained = datetime.fromtimestamp(manifest.trained_to_ms / 1000, UTC).strftime("%m-%d %H:%M")
+    for name in ("anomalies", "alone", "agrees", "alarms"):
+        table.add_column(name, justify="right", no_wrap=True)
+    found = observe.query(stack.cfg.clickhouse, _MODELS)
+    for row in found:
+        report = json.loads(row["report"])
+        agrees, alarms = "", str(report["false_alarms"])
+        if "serving" in report:
+            agrees, alarms = f"{report['agreement']:.1%}", f"{report['serving_false_alarms']} -> {alarms}"
+        series = row["series"].partition("{")[0]
         table.add_row(
-            manifest.detector,
-            manifest.series.partition("{")[0],
-            trained,
-            str(found["n"]),
-            str(found["added"]),
+            row["detector"], series, row["trained"], str(row["spoke_for"]), str(row["alone"]), agrees, alarms
         )
     console.print(table)
-    url = stack.services[0].metrics_url
-    adopted = int(observe.total(url, "tocsin_artifacts_adopted_total"))
+    days = stack.cfg.trainer.shadow_ms / 86_400_000
+    adopted = int(observe.total(stack.services[0].metrics_url, "tocsin_artifacts_adopted_total"))
     console.print(
-        f"{len(shown)} models serve, {adopted} were adopted; their reports: `{_program()} artifacts list`.\n"
+        f"{len(found)} models were fitted for {len({(r['detector'], r['series']) for r in found})} places, "
+        f"{adopted} adopted. Anomalies: those that the model spoke for, and those that models [i]alone[/i] "
+        f"found. On the last {days:g} days of its history: the share of samples on which it agrees with the "
+        f"model before it, and the alarms of both. All of it: `{_program()} artifacts list`.\n"
     )
 
 

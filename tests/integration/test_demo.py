@@ -66,6 +66,10 @@ def test_the_demo_counts_what_is_in_the_parts_also_after_a_kill():
     assert "more series" in second.stderr
     assert result["samples_per_s"] == pytest.approx(result["samples"] / result["seconds"], rel=0.01)
     assert "apdex" in second.stderr
+    fitted = re.search(r"(\d+) models were fitted for (\d+) places, (\d+)\s+adopted", second.stderr)
+    assert fitted is not None
+    assert fitted.groups() == ("18", "9", "18")  # each twice
+    assert re.search(r"prophet +apdex +\S+ \S+ +\d+ +\d+ +\d+\.\d% +\d+ -> \d+", second.stderr)
     assert not children()
     assert all(start_time(pid) is None for pid in orphans)
 
