@@ -16,6 +16,8 @@ from console.problems import ProblemError
 from schemas.matcher import METRIC, Matcher, Term
 from stream.store.clickhouse import Client
 
+BAD_CURSOR: Final = "cursor is not one that this list has given: begin without it."
+
 _ANOMALY: Final = (
     "anomaly_id, revision, status, series, metric, labels, kind, severity, direction, score, peak_score, "
     "actual, expected, lower, upper, started, detected, ended, samples, detectors, reason, muted_by"
@@ -205,9 +207,7 @@ def decoded(cursor: str, *kinds: type) -> list[Any]:
             return list(parts)
     except (ValueError, TypeError):
         pass
-    raise ProblemError(
-        HTTPStatus.UNPROCESSABLE_ENTITY, "cursor is not one that this list has given: begin without it."
-    )
+    raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, BAD_CURSOR)
 
 
 def _select(

@@ -17,7 +17,7 @@ from sse_starlette.sse import EventSourceResponse
 
 from console import results, sources
 from console.find import Job
-from console.models import Failed, FindRequest, IntervalsFound, ModelProgress, Models, PointsFound
+from console.models import Answer, FindRequest, ModelProgress, Models
 from console.models import Job as JobView
 from console.problems import ProblemError
 from console.state import Shared, State
@@ -25,7 +25,10 @@ from stream.refresh import finding
 from stream.refresh.frames import Frame, from_arrow, from_csv
 
 router = APIRouter(tags=["find"])
-Format = Annotated[Literal["json", "csv"], Query(description="csv gives each model's table as text.")]
+Format = Annotated[
+    Literal["json", "columns", "csv"],
+    Query(description="columns gives points as lists by column, csv each model's table as text."),
+]
 Accept = Annotated[str, Header(description="application/zip gives the tables of format=csv as one file.")]
 
 Wait = Annotated[
@@ -38,7 +41,7 @@ _BODY: dict[str, Any] = {
 }
 
 
-@router.post("/find", response_model=dict[str, PointsFound | IntervalsFound | Failed], **_BODY)
+@router.post("/find", response_model=dict[str, Answer], **_BODY)
 async def find(
     request: FindRequest,
     state: Shared,
@@ -50,7 +53,7 @@ async def find(
     return await _find(request, state, format, accept, wait_ms)
 
 
-@router.get("/find", response_model=dict[str, PointsFound | IntervalsFound | Failed], **_BODY)
+@router.get("/find", response_model=dict[str, Answer], **_BODY)
 async def find_by_query(
     http: Request,
     state: Shared,
@@ -73,7 +76,7 @@ async def find_by_query(
     return await _find(_parsed(json.dumps(asked | {"data_source": source or None})), state, format, accept)
 
 
-@router.post("/find/file", response_model=dict[str, PointsFound | IntervalsFound | Failed], **_BODY)
+@router.post("/find/file", response_model=dict[str, Answer], **_BODY)
 async def find_in_file(
     state: Shared,
     file: Annotated[UploadFile, File(description="CSV with a header: a time column and columns of numbers.")],
@@ -95,7 +98,7 @@ async def find_in_file(
     return await _ask(asked, frame, state, format, accept, wait_ms)
 
 
-@router.get("/find/{job_id}", response_model=dict[str, PointsFound | IntervalsFound | Failed], **_BODY)
+@router.get("/find/{job_id}", response_model=dict[str, Answer], **_BODY)
 async def job(
     job_id: str,
     state: Shared,

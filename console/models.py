@@ -104,6 +104,13 @@ class PointsFound(BaseModel):
     points: list[Point]
 
 
+class ColumnsFound(BaseModel):
+    """The same as lists of equal length by column, with ``ts_ms`` (Unix milliseconds) for the timestamps."""
+
+    kind: Literal["columns"] = "columns"
+    columns: dict[str, list[float | bool | None]]
+
+
 class IntervalsFound(BaseModel):
     kind: Literal["intervals"] = "intervals"
     intervals: list[Interval]
@@ -112,6 +119,9 @@ class IntervalsFound(BaseModel):
 class Failed(BaseModel):
     kind: Literal["error"] = "error"
     error: str = Field(description="Why this model gave nothing, and what to do.")
+
+
+Answer = PointsFound | ColumnsFound | IntervalsFound | Failed
 
 
 class ModelProgress(BaseModel):

@@ -14,7 +14,7 @@ import numpy as np
 from fastapi import Response
 
 from console.find import Job, Part
-from schemas.find import Found, IntervalsFound
+from schemas.find import Found, IntervalsFound, PointsFound
 from stream.formats.timestamps import ms_to_iso
 
 POINT_COLUMNS: Final = ("timestamp", "value", "score", "expected", "lower", "upper", "anomaly", "level")
@@ -23,8 +23,9 @@ INTERVAL_COLUMNS: Final = ("start", "end", "severity")
 
 def response(job: Job, form: str, accept: str) -> Response:
     """What a job that has ended has found, model by model."""
-    if form == "json":
-        body = {name: _json(part) for name, part in job.parts.items()}
+    if form in {"json", "columns"}:
+        written = _json if form == "json" else _columns
+        body = {name: written(part) for name, part in job.parts.items()}
         return Response(msgspec.json.encode(body), media_type="application/json")
     tables = {name: _csv(part) for name, part in job.parts.items()}
     if "application/zip" in accept:
@@ -60,6 +61,21 @@ def _json(part: Part) -> dict[str, Any]:
     names, found = rows(part.found)
     kind = "intervals" if isinstance(part.found, IntervalsFound) else "points"
     return {"kind": kind, kind: [dict(zip(names, row, strict=True)) for row in found]}
+
+
+def _columns(part: Part) -> dict[str, Any]:
+    """As `_json`, of a model of points a list for each column: a fifth of the time at both ends."""
+    found = part.found
+    if not isinstance(found, PointsFound):
+        return _json(part)
+    numbers = {
+        name: getattr(found, name) for name in ("value", "score", "level", "expected", "lower", "upper")
+    }
+    numbers |= {f"contribution.{name}": share for name, share in found.contributions.items()}
+    columns = {name: np.frombuffer(packed, "<f8").tolist() for name, packed in numbers.items()}
+    columns["ts_ms"] = np.frombuffer(found.ts_ms, "<i8").tolist()
+    columns["anomaly"] = np.frombuffer(found.anomaly, np.bool_).tolist()
+    return {"kind": "columns", "columns": columns}  # NaN becomes null
 
 
 def _csv(part: Part) -> str:

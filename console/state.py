@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 from fastapi import Depends, Request
 
 from console.find import Jobs
+from console.rates import Rates
 from schemas import config
 from stream.store.clickhouse import ClickHouse
 
@@ -17,6 +18,7 @@ class State:
     cfg: config.Config
     store: ClickHouse
     jobs: Jobs
+    rates: Rates = field(default_factory=Rates)
 
 
 def _state(request: Request) -> State:

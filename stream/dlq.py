@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final, NamedTuple
 
 import msgspec
 
 from schemas import config
 from schemas.deadletter import DeadLetter
-from stream.kafka import producer
-from stream.kafka.following import committed
+from stream.kafka import Record, TopicPartition, producer
+from stream.kafka.following import FETCH_WAIT_MS, between, committed, reader
 
 REPLAYED_HEADER: Final = "tocsin-dlq"
+
+MOST_SCANNED: Final = 20_000
+"""Offsets that one page looks at. More makes a page of a rare reason slower, fewer makes more empty pages."""
 
 _decode = msgspec.msgpack.Decoder(DeadLetter).decode
 
@@ -23,6 +26,7 @@ class Stored(NamedTuple):
     partition: int
     offset: int
     letter: DeadLetter
+    timestamp_ms: int  # when it was set aside
 
     @property
     def name(self) -> str:
@@ -32,8 +36,54 @@ class Stored(NamedTuple):
 async def read(cfg: config.Config) -> AsyncIterator[Stored]:
     """All committed dead letters that the topic still holds, partition by partition."""
     async for record in committed(cfg.kafka, cfg.topics.deadletters.name):
-        if record.value is not None:
-            yield Stored(record.partition, record.offset, _decode(record.value))
+        letter = _letter(record)
+        if letter is not None:
+            yield letter
+
+
+def _letter(record: Record) -> Stored | None:
+    """None of a record without a value."""
+    if record.value is None:
+        return None
+    return Stored(record.partition, record.offset, _decode(record.value), record.timestamp)
+
+
+class Page(NamedTuple):
+    """Some letters, the newest first; ``before`` is where the next page ends in each partition, None on the
+    last page.
+    """
+
+    letters: list[Stored]
+    before: dict[int, int] | None
+
+
+async def newest(
+    cfg: config.Config, limit: int, before: Mapping[int, int], wanted: Callable[[DeadLetter], bool]
+) -> Page:
+    """The newest wanted letters, at most ``limit``, below the offsets ``before`` by partition.
+
+    A page looks at `MOST_SCANNED` offsets: with few of the wanted it is short, or empty, and not the last.
+    """
+    async with reader(cfg.kafka, cfg.topics.deadletters.name, FETCH_WAIT_MS) as (client, places):
+        begins, ends = await client.beginning_offsets(places), await client.end_offsets(places)
+        heads = {p: min(max(begins[p], before.get(p.partition, ends[p])), ends[p]) for p in places}
+        found: list[Stored] = []
+        scanned = 0
+        while len(found) < limit and scanned < MOST_SCANNED and any(heads[p] > begins[p] for p in places):
+            span = max(4 * limit, 100)
+            ranges = {p: (max(begins[p], heads[p] - span), heads[p]) for p in places}
+            scanned += sum(end - first for first, end in ranges.values())
+            heads = {p: first for p, (first, _) in ranges.items()}
+            async for record in between(client, ranges):
+                letter = _letter(record)
+                if letter is not None and wanted(letter.letter):
+                    found.append(letter)
+    found.sort(key=lambda each: (each.timestamp_ms, each.partition, each.offset), reverse=True)
+    for each in found[limit:]:  # not shown yet: the next page begins with it
+        place = TopicPartition(cfg.topics.deadletters.name, each.partition)
+        heads[place] = max(heads[place], each.offset + 1)
+    rest = {place.partition: head for place, head in heads.items()}
+    return Page(found[:limit], rest if any(heads[p] > begins[p] for p in places) else None)
 
 
 async def replay(cfg: config.Config, wanted: Callable[[Stored], bool]) -> tuple[int, int]:

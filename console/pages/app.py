@@ -9,7 +9,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from console.pages import explore, live, models
+from console.pages import explore, live, models, pipeline
 from console.pages.client import Api
 from console.pages.context import Context
 from console.pages.texts import LANGUAGES, Say
@@ -83,6 +83,12 @@ def main() -> None:
             title=say("page_models"),
             icon=":material/model_training:",
             url_path="models",
+        ),
+        st.Page(
+            lambda: pipeline.page(context),
+            title=say("page_pipeline"),
+            icon=":material/conversion_path:",
+            url_path="pipeline",
         ),
     ]
     st.navigation(pages).run()

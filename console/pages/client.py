@@ -28,19 +28,6 @@ class UnreachableError(ApiError):
     """There is no API at its address."""
 
 
-class Row(msgspec.Struct):
-    """A sample and what a model said of it."""
-
-    timestamp: str
-    value: float | None
-    score: float | None
-    level: float | None
-    expected: float | None
-    lower: float | None
-    upper: float | None
-    anomaly: bool
-
-
 class Samples(NamedTuple):
     """A window of a series; ``columns`` by field, NaN where there is nothing. ``total`` counts what there is,
     which may be more than is here.
@@ -66,8 +53,8 @@ class Span(msgspec.Struct):
     severity: float
 
 
-class Points(msgspec.Struct, tag_field="kind", tag="points"):
-    points: list[Row]
+class Points(msgspec.Struct, tag_field="kind", tag="columns"):
+    columns: dict[str, list[float | bool | None]]
 
 
 class Intervals(msgspec.Struct, tag_field="kind", tag="intervals"):
@@ -131,13 +118,11 @@ class Api:
         """Samples of a series with these fields."""
         params = {"max_samples": max_samples, "fields": ["ts_ms", *fields]}
         params |= _given(start=_text(start), end=_text(end))
-        found = _window(self._send("GET", f"/series/{series_id}/window", params=params).content)
-        columns = {name: np.array(each, np.float64) for name, each in found.columns.items()}
-        return Samples(found.series, found.total, columns.pop("ts_ms").astype(np.int64), columns)
+        return samples(self._send("GET", f"/series/{series_id}/window", params=params).content)
 
     def find(self, request: Mapping[str, Any], file: bytes | None = None) -> Running | dict[str, Answer]:
         """Begin a question, about the telemetry or about a CSV file."""
-        params = {"wait_ms": 0}
+        params = {"wait_ms": 0, "format": "columns"}
         if file is None:
             reply = self._send("POST", "/find", params=params, json=request)
         else:
@@ -151,7 +136,7 @@ class Api:
         return _told(reply)
 
     def job(self, job_id: str) -> Running | dict[str, Answer]:
-        return _told(self._send("GET", f"/find/{job_id}"))
+        return _told(self._send("GET", f"/find/{job_id}", params={"format": "columns"}))
 
     def cancel(self, job_id: str) -> None:
         self._send("DELETE", f"/find/{job_id}")
@@ -176,6 +161,18 @@ class Api:
         if reply.is_error:
             raise ApiError(_detail(reply))
         return reply
+
+
+def samples(content: bytes) -> Samples:
+    """A window as it comes."""
+    found = _window(content)
+    columns = arrays(found.columns)
+    return Samples(found.series, found.total, columns.pop("ts_ms").astype(np.int64), columns)
+
+
+def arrays(columns: Mapping[str, Sequence[float | bool | None]]) -> dict[str, NDArray[np.float64]]:
+    """Columns as they come; NaN where there is nothing."""
+    return {name: np.array(each, np.float64) for name, each in columns.items()}
 
 
 def _told(reply: httpx.Response) -> Running | dict[str, Answer]:

@@ -14,7 +14,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from console.pages import measures
-from console.pages.client import Answer, Failed, Intervals, Points, Row
+from console.pages.client import Answer, Failed, Intervals, Points, arrays
 
 NUMBERS: Final = ("value", "score", "level", "expected", "lower", "upper")
 """Columns of points."""
@@ -39,8 +39,10 @@ class Found:
                 return replace(NOTHING, error=error)
             case Intervals(intervals=spans):
                 return replace(NOTHING, spans=[(_ms(s.start), _ms(s.end), s.severity) for s in spans])
-            case Points(points=rows):
-                return Found(_times(rows), _columns(rows), np.array([row.anomaly for row in rows], np.bool_))
+            case Points(columns=told):
+                columns = arrays(told)
+                points = {name: columns[name] for name in NUMBERS}
+                return Found(columns["ts_ms"].astype(np.int64), points, columns["anomaly"].astype(np.bool_))
 
     def flags(self, ts_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
         """Which of these times are anomalous."""
@@ -96,14 +98,6 @@ def file_name(*parts: str) -> str:
 
 def _shown(ts_ms: NDArray[np.int64] | NDArray[np.float64]) -> NDArray[np.datetime64]:
     return ts_ms.astype(np.int64).astype("M8[ms]")
-
-
-def _times(rows: Sequence[Row]) -> NDArray[np.int64]:
-    return np.array([row.timestamp[:-1] for row in rows], "M8[ms]").astype(np.int64)
-
-
-def _columns(rows: Sequence[Row]) -> dict[str, NDArray[np.float64]]:
-    return {name: np.array([getattr(row, name) for row in rows], np.float64) for name in NUMBERS}
 
 
 def _ms(text: str) -> int:

@@ -39,6 +39,13 @@ class Console(Section, frozen=True):
     allowed_origins: Annotated[
         list[str], Meta(description="Web origins whose pages may call the API (CORS); none by default.")
     ] = []
+    worker_urls: Annotated[
+        list[str],
+        Meta(
+            description="Where workers tell their metrics, for the page of the pipeline, as "
+            "http://worker-1:9108/metrics; empty: the one at metrics.host and metrics.worker_port."
+        ),
+    ] = []
     data_sources: Annotated[
         list[DataSource], Meta(description="Servers that a request may name, besides clickhouse.host.")
     ] = []

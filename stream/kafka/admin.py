@@ -1,21 +1,30 @@
-"""Topics: what there is, and making more."""
+"""Topics and consumer groups: what there is, and making more topics."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator
-from typing import Any
+from typing import Any, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
+from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
 from aiokafka.errors import for_code
 
 from schemas import config
 from stream.kafka.clients import CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_MS, TopicPartition, connection
 
 
+class Group(NamedTuple):
+    """``state`` is Kafka's: Stable, PreparingRebalance, CompletingRebalance, Empty or Dead (never seen)."""
+
+    state: str
+    members: int
+    owners: dict[TopicPartition, str]
+
+
 class Admin:
-    """Topics: create, list, offsets."""
+    """Topics: create, list. Groups: offsets, members."""
 
     def __init__(self, client: Any) -> None:
         self._client = client
@@ -40,6 +49,26 @@ class Admin:
     async def partitions(self, topic: str) -> list[TopicPartition]:
         """Those of a topic; none where it does not exist."""
         return [TopicPartition(topic, number) for number in range((await self.topics()).get(topic, 0))]
+
+    async def committed(self, group_id: str) -> dict[TopicPartition, int]:
+        """The next offset of each partition in which a group has committed one."""
+        found = await self._client.list_consumer_group_offsets(group_id)
+        return {TopicPartition(*place): each.offset for place, each in found.items() if each.offset >= 0}
+
+    async def describe(self, group_id: str) -> Group:
+        """A group as its coordinator sees it; raises `KafkaError`."""
+        (answer,) = await self._client.describe_consumer_groups([group_id])
+        (code, _, state, _, _, members, *_rest) = answer.groups[0]
+        if code:
+            raise for_code(code)(f"group {group_id}")
+        owners: dict[TopicPartition, str] = {}
+        for _id, client, host, _metadata, assignment, *_more in members:
+            # Between two generations a member has none; a member that was assigned by hand never has.
+            for place in (
+                ConsumerProtocolMemberAssignment.decode(assignment).partitions() if assignment else ()
+            ):
+                owners[TopicPartition(*place)] = f"{client} at {host.lstrip('/')}"
+        return Group(state, len(members), owners)
 
     async def create(self, name: str, partitions: int, replicas: int, options: dict[str, str]) -> bool:
         """Create a topic; False where it exists. Raises `KafkaError` for any other refusal."""

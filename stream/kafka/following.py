@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any, Final, Never
 
 import structlog
@@ -50,7 +50,7 @@ async def _read(
     take: Callable[[Record], Awaitable[None]],
     caught_up: Callable[[], None],
 ) -> None:
-    async with _reader(kafka, topic, FOLLOW_WAIT_MS) as (client, places):
+    async with reader(kafka, topic, FOLLOW_WAIT_MS) as (client, places):
         client.assign(places)
         floors = await client.end_offsets(places)
         ends = {place: End(client, place, floors[place]) for place in places}
@@ -66,7 +66,7 @@ async def _read(
 
 async def committed(kafka: config.Kafka, topic: str) -> AsyncIterator[Record]:
     """The committed records of a topic, partition by partition, each up to its end."""
-    async with _reader(kafka, topic, FETCH_WAIT_MS) as (client, places):
+    async with reader(kafka, topic, FETCH_WAIT_MS) as (client, places):
         for place in places:
             async for record in to_end(client, place):
                 yield record
@@ -85,8 +85,29 @@ async def to_end(client: Any, place: TopicPartition) -> AsyncIterator[Record]:
             return
 
 
+async def between(client: Any, ranges: Mapping[TopicPartition, tuple[int, int]]) -> AsyncIterator[Record]:
+    """The committed records with ``first <= offset < end`` of some partitions, for a client without a group
+    that this assigns them to.
+    """
+    left = {place: end for place, (first, end) in ranges.items() if first < end}
+    client.assign(list(left))
+    for place in left:
+        client.seek(place, ranges[place][0])
+    floors = await client.end_offsets(list(left))
+    ends = {place: End(client, place, floors[place]) for place in left}
+    while left:
+        batches = await client.getmany(*left, timeout_ms=FETCH_WAIT_MS)
+        for place, end in list(left.items()):
+            records = batches.get(place, [])
+            for record in records:
+                if record.offset < end:
+                    yield record
+            if (records and records[-1].offset >= end - 1) or ends[place].reached(got=bool(records)):
+                del left[place]
+
+
 @contextlib.asynccontextmanager
-async def _reader(
+async def reader(
     kafka: config.Kafka, topic: str, wait_ms: int
 ) -> AsyncIterator[tuple[Any, list[TopicPartition]]]:
     """A started client without a group, and the partitions of a topic."""

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from console.pages import analysis, measures, upload
-from console.pages.client import Failed, Intervals, Points, Row, Span
+from console.pages.client import Failed, Intervals, Points, Span
 from console.pages.found import Found, file_name, zipped
 from console.pages.texts import LANGUAGES, TEXTS, Say
 from stream.errors import UserError
@@ -136,8 +136,10 @@ def test_correlations_are_those_of_ranks() -> None:
 
 def test_answers_of_each_kind_flag_times_and_become_tables() -> None:
     ts_ms = np.array([0, 1000, 2000], np.int64)
-    rows = [Row(f"1970-01-01T00:00:0{n}.000Z", n, None, 0.5, 1.0, 0.0, 2.0, n == 1) for n in range(3)]
-    points = Found.of(Points(rows))
+    usual = {"level": 0.5, "expected": 1.0, "lower": 0.0, "upper": 2.0, "score": None}
+    columns = {name: [value] * 3 for name, value in usual.items()}
+    columns |= {"ts_ms": [0, 1000, 2000], "value": [0, 1, 2], "anomaly": [False, True, False]}
+    points = Found.of(Points(columns))
     assert points.flags(ts_ms).tolist() == [False, True, False]
     assert len(points.table(only_anomalies=True)) == 1
     assert points.csv().decode().splitlines()[2] == "1970-01-01T00:00:01.000Z,1.0,,0.5,1.0,0.0,2.0,1"
