@@ -10,6 +10,7 @@ from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
 
+from fastapi import HTTPException
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -42,10 +43,6 @@ class Bucket:
         return wait_s
 
 
-class _TooLargeError(Exception):
-    pass
-
-
 class Guard:
     """ASGI middleware; the answers are problem details."""
 
@@ -62,10 +59,7 @@ class Guard:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        try:
-            await self._app(scope, self._measured(receive), send)
-        except _TooLargeError:
-            await self._too_large()(scope, receive, send)
+        await self._app(scope, self._measured(receive), send)
 
     def _refuse(self, scope: Scope, headers: Headers) -> ASGIApp | None:
         client = scope["client"][0] if scope.get("client") else ""
@@ -85,7 +79,7 @@ class Guard:
             )
         length = headers.get("content-length", "0")
         if length.isdigit() and int(length) > self._cfg.max_upload_bytes:
-            return self._too_large()
+            return problems.answer(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._too_large)
         return None
 
     def _knows(self, authorization: str) -> bool:
@@ -96,7 +90,10 @@ class Guard:
         return same and scheme.lower() == "bearer"
 
     def _measured(self, receive: Receive) -> Receive:
-        """A body sent in chunks has no length before it has come."""
+        """A body sent in chunks has no length before it has come.
+
+        The error is FastAPI's, which makes a bad request of every other while it reads a body.
+        """
         seen = 0
 
         async def measured() -> Message:
@@ -104,14 +101,12 @@ class Guard:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > self._cfg.max_upload_bytes:
-                raise _TooLargeError
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, self._too_large)
             return message
 
         return measured
 
-    def _too_large(self) -> ASGIApp:
+    @property
+    def _too_large(self) -> str:
         limit = self._cfg.max_upload_bytes
-        return problems.answer(
-            HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
-            f"The body is larger than {limit} bytes: send less, or raise console.max_upload_bytes.",
-        )
+        return f"The body is larger than {limit} bytes: send less, or raise console.max_upload_bytes."
