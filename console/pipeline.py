@@ -68,10 +68,12 @@ class WorkerView(BaseModel):
 
     url: str
     error: str | None = None
-    messages_per_s: float | None = Field(None, description="Committed; null until it was looked at twice.")
+    messages_per_s: float | None = Field(
+        default=None, description="Committed; null until it was looked at twice."
+    )
     samples_per_s: float | None = None
-    dead_letters: int = Field(0, description="Since it started.")
-    recoveries: int = Field(0, description="Times that a partition went back to its last commit.")
+    dead_letters: int = Field(default=0, description="Since it started.")
+    recoveries: int = Field(default=0, description="Times that a partition went back to its last commit.")
     partitions: list[WorkerPartition] = []
 
 

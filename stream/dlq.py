@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import AsyncIterator, Callable, Mapping
 from typing import Final, NamedTuple
 
@@ -78,7 +79,10 @@ async def newest(
                 letter = _letter(record)
                 if letter is not None and wanted(letter.letter):
                     found.append(letter)
-    found.sort(key=lambda each: (each.timestamp_ms, each.partition, each.offset), reverse=True)
+    # Of one partition by offset, or the next page would repeat or leave out: clocks of producers differ.
+    found.sort(key=lambda each: each.offset, reverse=True)
+    partitions = [[each for each in found if each.partition == place.partition] for place in places]
+    found = list(heapq.merge(*partitions, key=lambda each: -each.timestamp_ms))
     for each in found[limit:]:  # not shown yet: the next page begins with it
         place = TopicPartition(cfg.topics.deadletters.name, each.partition)
         heads[place] = max(heads[place], each.offset + 1)

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 from aiokafka.admin import AIOKafkaAdminClient, NewPartitions, NewTopic
 from aiokafka.coordinator.protocol import ConsumerProtocolMemberAssignment
-from aiokafka.errors import for_code
+from aiokafka.errors import GroupCoordinatorNotAvailableError, for_code
 
 from schemas import config
 from stream.kafka.clients import CONNECT_TIMEOUT_S, REQUEST_TIMEOUT_MS, TopicPartition, connection
+
+COORDINATOR_TIMEOUT_S: Final = 10.0
+"""For a coordinator to be there. Too short fails the first look at a new or restarted cluster."""
 
 
 class Group(NamedTuple):
@@ -52,12 +56,14 @@ class Admin:
 
     async def committed(self, group_id: str) -> dict[TopicPartition, int]:
         """The next offset of each partition in which a group has committed one."""
-        found = await self._client.list_consumer_group_offsets(group_id)
+        coordinator = await self._coordinator(group_id)
+        found = await self._client.list_consumer_group_offsets(group_id, coordinator)
         return {TopicPartition(*place): each.offset for place, each in found.items() if each.offset >= 0}
 
     async def describe(self, group_id: str) -> Group:
         """A group as its coordinator sees it; raises `KafkaError`."""
-        (answer,) = await self._client.describe_consumer_groups([group_id])
+        coordinator = await self._coordinator(group_id)
+        (answer,) = await self._client.describe_consumer_groups([group_id], coordinator)
         (code, _, state, _, _, members, *_rest) = answer.groups[0]
         if code:
             raise for_code(code)(f"group {group_id}")
@@ -69,6 +75,17 @@ class Admin:
             ):
                 owners[TopicPartition(*place)] = f"{client} at {host.lstrip('/')}"
         return Group(state, len(members), owners)
+
+    async def _coordinator(self, group_id: str) -> int:
+        """The broker of a group. A new cluster makes its topic of offsets when it is first asked."""
+        deadline = time.monotonic() + COORDINATOR_TIMEOUT_S
+        while True:
+            try:
+                return int(await self._client.find_coordinator(group_id))
+            except GroupCoordinatorNotAvailableError:
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.1)
 
     async def create(self, name: str, partitions: int, replicas: int, options: dict[str, str]) -> bool:
         """Create a topic; False where it exists. Raises `KafkaError` for any other refusal."""

@@ -96,7 +96,7 @@ async def between(client: Any, ranges: Mapping[TopicPartition, tuple[int, int]])
     floors = await client.end_offsets(list(left))
     ends = {place: End(client, place, floors[place]) for place in left}
     while left:
-        batches = await client.getmany(*left, timeout_ms=FETCH_WAIT_MS)
+        batches = await client.getmany(timeout_ms=FETCH_WAIT_MS)
         for place, end in list(left.items()):
             records = batches.get(place, [])
             for record in records:

@@ -24,6 +24,7 @@ from stream.local.process import Child, answers, free_port
 from tests.console.conftest import SAMPLES, START_MS, STEP_MS, wave
 from tests.console.test_api import SPIKE
 from tests.console.test_control import SERIES, commands, insert_anomaly
+from tests.console.test_pipeline import letter, send
 from tests.support import START_TIMEOUT_S
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -184,6 +185,26 @@ async def test_work_that_takes_long_is_shown_and_can_be_cancelled(
     await page.get_by_role("button", name="Cancel").click()
     await expect(page.get_by_text("Models are at work")).to_have_count(0)
     await expect(page.get_by_text("Choose models on the left")).to_be_visible()
+
+
+async def test_the_pipeline_shows_lag_and_what_could_not_be_read_in_both_languages(
+    page: Page, address: str, cfg: config.Config
+) -> None:
+    await page.goto(f"{address}/pipeline")
+    await expect(page.get_by_text("Every message could be read")).to_be_visible()
+    await send(cfg, cfg.inputs[0].topic, [b"1", b"2", b"3"])
+    await send(cfg, cfg.topics.deadletters.name, [letter(7, b"<b>no</b> JSON \x00")])
+    await expect(page.get_by_test_id("stMetric").filter(has_text="Waiting")).to_contain_text("3")
+    await page.get_by_role("button", name="Look again").click()
+    letters = page.get_by_test_id("stDataFrame").last
+    await expect(letters).to_contain_text("telemetry/3/7")
+    await letters.locator("canvas").first.click(position={"x": 16, "y": 52})  # the box that chooses a row
+    await expect(page.get_by_test_id("stCode")).to_contain_text("<b>no</b> JSON \\x00")
+    await shot(page, "console-pipeline")
+    await page.get_by_role("link", name="Pipeline").wait_for()
+    await choice(page, "Русский").click()
+    await expect(page.get_by_role("heading", name="Недоставленные сообщения")).to_be_visible()
+    await expect(page.get_by_role("link", name="Конвейер")).to_be_visible()
 
 
 async def test_a_page_without_an_api_says_what_to_start(page: Page, tmp_path: Path) -> None:
