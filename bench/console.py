@@ -4,158 +4,70 @@ python -m bench.console            # prints the table
 
 The real API, engine and pages as processes, and a headless Chromium. The first rows are the steps of a page
 that has nothing cached, for all four metrics; *drawn* is from the click on *Plot* to the last line on the
-screen, as the browser measures it, with samples cached (*warm*) or to be loaded again (*cold*).
+screen, with samples cached (*warm*) or to be loaded again (*cold*). CPU seconds are of all processes, engine
+and browser included: on a machine that does nothing else a step takes about as long, or less.
 """
 
 from __future__ import annotations
 
 import argparse
-import asyncio
+import itertools
+import os
 import shutil
-import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from statistics import median
 from typing import Any, Final, NamedTuple
 
 import httpx
-import numpy as np
-import pyarrow as pa
 from playwright.sync_api import Page, sync_playwright
 
+from bench.served import START_TIMEOUT_S, cpu_s, stage
 from console.pages import plots
 from console.pages.client import Api, Running, samples
 from console.pages.found import Found
 from console.pages.texts import Say
 from console.pages.theme import LIGHT
 from console.windows import MAX_SAMPLES
-from schemas import config
-from schemas.series import Series
-from stream import topics
-from stream.local.broker import LocalKafka
-from stream.local.clickhouse import LocalClickHouse
-from stream.local.process import Child, answers, free_port
-from stream.refresh.frames import from_csv
-from stream.store import history, migrations
-from stream.store.clickhouse import Client
 
-TELEMETRY: Final = Path(__file__).resolve().parents[1] / "examples" / "redlab" / "telemetry.csv.gz"
 MODEL: Final = "large"
 MOST: Final = {"max_samples": MAX_SAMPLES}
 CACHED_S: Final = 61.0
 """After so long the pages load samples again (console.pages.choosing)."""
 
-START_TIMEOUT_S: Final = 180.0
 PATIENCE_MS: Final = 180_000
 
 _DRAWN: Final = """(lines) => new Promise(done => {
-  const began = performance.now();
   const look = () => document.querySelectorAll('.js-plotly-plot path.js-line').length >= lines
-    ? requestAnimationFrame(() => done(performance.now() - began)) : requestAnimationFrame(look);
+    ? requestAnimationFrame(() => done(true)) : requestAnimationFrame(look);
   [...document.querySelectorAll('button, [role=radio]')].find(b => b.textContent.trim() === 'Plot').click();
   look();
 })"""
 
 
 class Step(NamedTuple):
-    """One row of the table; ``seconds`` is the median, ``best`` the least of the repetitions."""
+    """One row of the table: a pair for each repetition, seconds and CPU seconds of all processes."""
 
     name: str
-    seconds: float
-    best: float
+    spent: Sequence[tuple[float, float]]
     note: str = ""
 
-
-class Stage(NamedTuple):
-    """The processes that take part."""
-
-    cfg: config.Config
-    api: Api
-    pages_url: str
-
-
-@contextmanager
-def stage(folder: Path) -> Iterator[Stage]:
-    """Kafka, ClickHouse with a month of four metrics, trainer, API and pages."""
-    ports = {name: free_port() for name in ("port", "pages_port")}
-    with LocalKafka(folder / "kafka") as kafka, LocalClickHouse(folder / "clickhouse") as store:
-        cfg = config.Config(
-            kafka=config.Kafka(bootstrap_servers=kafka.bootstrap),
-            clickhouse=config.ClickHouse(host=store.host, port=store.port),
-            snapshots=config.Snapshots(url=str(folder / "snapshots")),
-            metrics=config.Metrics(trainer_port=free_port()),
-            console=config.Console(**ports),
-        )
-        asyncio.run(topics.ensure(cfg))
-        _fill(cfg)
-        settings = {
-            "kafka.bootstrap_servers": cfg.kafka.bootstrap_servers,
-            "clickhouse.port": store.port,
-            "snapshots.url": cfg.snapshots.url,
-            "metrics.trainer_port": cfg.metrics.trainer_port,
-            **{f"console.{name}": port for name, port in ports.items()},
-        }
-        options = [part for name, value in settings.items() for part in ("--set", f"{name}={value}")]
-        urls = {
-            "console": f"http://127.0.0.1:{cfg.console.port}/healthz",
-            "pages": f"http://127.0.0.1:{cfg.console.pages_port}/_stcore/health",
-            "trainer": f"http://127.0.0.1:{cfg.metrics.trainer_port}/metrics",
-        }
-        children = {name: Child(name, folder) for name in urls}
-        try:
-            for name, child in children.items():
-                command = [sys.executable, "-m", "stream.cli", name, *options]
-                child.start(command, ready=lambda url=urls[name]: answers(url), timeout_s=START_TIMEOUT_S)  # type: ignore[misc]
-            api = Api(f"http://127.0.0.1:{cfg.console.port}")
-            yield Stage(cfg, api, f"http://127.0.0.1:{cfg.console.pages_port}")
-        finally:
-            for child in children.values():
-                child.stop(15.0)
-
-
-def _fill(cfg: config.Config) -> None:
-    """The month of the example as the sink stores it."""
-    frame = from_csv(str(TELEMETRY), TELEMETRY.name, 100_000)
-    client = Client.connect(cfg.clickhouse, create=True)
-    migrations.apply(client, cfg.clickhouse)
-    nothing = pa.array(np.full(len(frame), np.nan, np.float32))
-    for metric, values in frame.columns.items():
-        text = Series(metric, {"service": "redlab"}).text()
-        number = np.full(len(frame), history.series_id(text), np.uint64)
-        columns = {
-            "series_id": number,
-            "ts": pa.array(frame.ts_ms, pa.timestamp("ms", "UTC")),
-            "value": values,
-            **dict.fromkeys(("score", "level", "expected", "lower", "upper"), nothing),
-            "state": np.zeros(len(frame), np.uint8),
-            "alert": np.zeros(len(frame), np.uint8),
-        }
-        client.insert("telemetry", pa.table(columns))
-        client.command(
-            "INSERT INTO series SELECT {id:UInt64}, {text:String}, {metric:String}, "
-            "map('service', 'redlab'), "
-            "fromUnixTimestamp64Milli({first:Int64}), fromUnixTimestamp64Milli({last:Int64})",
-            {
-                "id": int(number[0]),
-                "text": text,
-                "metric": metric,
-                "first": int(frame.ts_ms[0]),
-                "last": int(frame.ts_ms[-1]),
-            },
-        )
-    client.close()
+    def line(self) -> str:
+        seconds, cpu_seconds = zip(*self.spent, strict=True)
+        numbers = f"{median(seconds):>9.2f} {min(seconds):>9.2f} {median(cpu_seconds):>9.2f}"
+        return f"{self.name:<48} {numbers}  {self.note}"
 
 
 def timed(name: str, times: int, work: Callable[[], Any], note: str = "") -> Step:
-    spent = []
-    for _ in range(times):
-        began = time.perf_counter()
-        work()
-        spent.append(time.perf_counter() - began)
-    return Step(name, median(spent), min(spent), note)
+    return Step(name, [_spent(work) for _ in range(times)], note)
+
+
+def _spent(work: Callable[[], Any]) -> tuple[float, float]:
+    cpu, began = cpu_s(os.getpid()), time.perf_counter()
+    work()
+    return time.perf_counter() - began, cpu_s(os.getpid()) - cpu
 
 
 def pieces(api: Api, times: int) -> Iterator[Step]:
@@ -219,8 +131,8 @@ def _drawings(page: Page, what: str, times: int) -> Iterator[Step]:
         for _ in range(times):
             _elsewhere(page)
             time.sleep(pause_s)
-            spent.append(page.evaluate(_DRAWN, 4) / 1000)
-        yield Step(f"drawn, {kind}{what}", median(spent), min(spent))
+            spent.append(_spent(lambda: page.evaluate(_DRAWN, 4)))
+        yield Step(f"drawn, {kind}{what}", spent)
 
 
 def _elsewhere(page: Page) -> None:
@@ -238,9 +150,9 @@ def main() -> None:
     parser.add_argument("--times", type=int, default=3, help="repetitions; medians and minima are printed")
     times = parser.parse_args().times
     with tempfile.TemporaryDirectory() as folder, stage(Path(folder)) as on:
-        print(f"{'step':<48} {'median s':>9} {'least s':>9}")
-        for step in (*pieces(on.api, times), *drawn(on.pages_url, times)):
-            print(f"{step.name:<48} {step.seconds:>9.3f} {step.best:>9.3f}  {step.note}", flush=True)
+        print(f"{'step':<48} {'median s':>9} {'least s':>9} {'CPU s':>9}")
+        for step in itertools.chain(pieces(on.api, times), drawn(on.pages_url, times)):
+            print(step.line(), flush=True)
 
 
 if __name__ == "__main__":
