@@ -1,9 +1,9 @@
 """Nothing lost, nothing twice: workers, broker and connections are hurt at random while telemetry flows.
 
 One round in `make test`; `make faults` runs `FAULTS_ROUNDS`, each with a seed and a broker of its own: one
-that was killed many times can come back without its groups (`docs/adr/0011-...`), which is no fault of ours to
-measure. The verifier reads committed messages only, and compares events and scores with what one process makes of the same
-input in memory.
+that was killed often can come back without its groups (ADR 11), which is not ours to measure. The verifier
+reads committed messages only, and compares events and scores with what one process makes of the same input in
+memory.
 """
 
 from __future__ import annotations
