@@ -31,7 +31,8 @@ from stream.worker import journal
 from tests.faults.fleet import START_MS, START_S, STEP_MS, Fleet, Load, recovered
 from tests.faults.ledger import Ledger, compare
 from tests.integration.conftest import Kit
-from tests.integration.test_refresh import WAVE, answers, broken_path, loop_kit, send
+from tests.integration.test_refresh import WAVE, answers, loop_kit, send
+from tests.integration.test_refresh_failures import broken_path
 from tests.support import insert_samples, running
 
 __all__ = ["broken_path", "loop_kit"]
