@@ -1,7 +1,9 @@
-"""What models cost: CPU seconds of a fit, of a sample and of an adoption, and bytes.
+"""What models cost: CPU seconds of a fit, of a sample and of an adoption, bytes; and what a refresh delays.
 
-python -m bench.refresh            # prints the tables
-python -m bench.refresh --write    # into docs/refresh.md as well
+python -m bench.refresh                             # prints the table of costs
+python -m bench.refresh --write                     # into docs/refresh.md as well
+python -m bench.refresh --detector aer --write      # only the rows of one detector
+python -m bench.refresh --delay [--write]           # p99 delay of events beside a refresh of 1,000 series
 
 Histories are those of `examples/redlab`, by the minute and as means of five minutes. Times are CPU seconds of
 this process and its children on one core, so that other work on the machine disturbs them little.
@@ -19,6 +21,7 @@ from typing import Any, Final, NamedTuple
 
 import numpy as np
 
+from bench import refresh_delay
 from detectors import registry
 from detectors.batch import BatchDetector, History, is_batch, on_grid, pack, unpack
 from stream.refresh.frames import from_csv
@@ -26,7 +29,9 @@ from stream.refresh.frames import from_csv
 ROOT: Final = Path(__file__).resolve().parents[1]
 TELEMETRY: Final = ROOT / "examples" / "redlab" / "telemetry.csv.gz"
 PAGE: Final = ROOT / "docs" / "refresh.md"
-BEGIN, END = "<!-- python -m bench.refresh --write -->", "<!-- end -->"
+COSTS: Final = "<!-- python -m bench.refresh --write -->"
+DELAY: Final = "<!-- python -m bench.refresh --delay --write -->"
+END: Final = "<!-- end -->"
 
 DAY_MS: Final = 86_400_000
 HISTORIES: Final = {
@@ -119,50 +124,89 @@ def _scoring(detector: type[BatchDetector], payload: bytes, later: History) -> t
     return 1e6 * seconds / (repeats * len(slots)), 1e3 * adopt_s / SLOTS, state // SLOTS
 
 
-def table(costs: list[Cost]) -> str:
-    """As Markdown."""
-    titles = (
-        "detector", "history", "fit, CPU s", "fits per minute and core", "us per sample", "ms per adoption",
-        "artifact", "a series in a worker",
-    )  # fmt: skip
-    rows = [
-        (
-            c.detector,
-            c.history,
-            f"{c.fit_s:.2f}",
-            f"{60 / c.fit_s:,.3g}",
-            f"{c.sample_us:.3g}",
-            f"{c.adopt_ms:.2g}",
-            f"{c.artifact_bytes / 1e3:,.0f} KB",
-            f"{c.slot_bytes / 1e3:,.0f} KB",
-        )
-        for c in costs
-    ]
-    return "\n".join(f"| {' | '.join(row)} |" for row in (titles, ["---"] * len(titles), *rows))
+def row(c: Cost) -> str:
+    cells = (
+        c.detector,
+        c.history,
+        f"{c.fit_s:.2f}",
+        f"{60 / c.fit_s:,.3g}",
+        f"{c.sample_us:.3g}",
+        f"{c.adopt_ms:.2g}",
+        f"{c.artifact_bytes / 1e3:,.0f} KB",
+        f"{c.slot_bytes / 1e3:,.0f} KB",
+    )
+    return f"| {' | '.join(cells)} |"
+
+
+TITLES: Final = (
+    "| detector | history | fit, CPU s | fits per minute and core | us per sample | ms per adoption "
+    "| artifact | a series in a worker |\n| --- | --- | --- | --- | --- | --- | --- | --- |"
+)
+
+
+def costs(names: list[str], labels: list[str]) -> list[str]:
+    """Rows of the table."""
+    rows = []
+    for name in names:
+        first_s, _ = spent_s(partial(_fit_little, name))
+        print(f"{name}: the first fit of a process takes {first_s:.1f} s, to load and compile", flush=True)
+        for label in labels:
+            rows.append(row(measure(name, label)))
+            print(rows[-1], flush=True)
+    return rows
+
+
+def kept(rows: list[str]) -> list[str]:
+    """The rows on the page that are not measured anew."""
+    text = PAGE.read_text(encoding="utf-8").split(COSTS)[1].split(END)[0]
+    known = {_key(each) for each in [*rows, *TITLES.splitlines()]}
+    return [line for line in text.splitlines() if line.startswith("| ") and _key(line) not in known]
+
+
+def _key(line: str) -> tuple[str, str]:
+    """Detector and history of a row."""
+    _, detector, history, *_ = (cell.strip() for cell in line.split("|"))
+    return detector, history
+
+
+def write(begin: str, text: str) -> None:
+    """Put it into the page in place of what is there."""
+    page = PAGE.read_text(encoding="utf-8")
+    before, rest = page.split(begin)
+    PAGE.write_text(f"{before}{begin}\n{text}\n{END}{rest.split(END, 1)[1]}", encoding="utf-8")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--write", action="store_true", help="put the table into docs/refresh.md")
+    parser.add_argument("--write", action="store_true", help="put what is measured into docs/refresh.md")
     parser.add_argument("--detector", action="append", help="only this one; may be repeated")
     parser.add_argument("--history", action="append", choices=list(HISTORIES), help="only this one; the same")
+    parser.add_argument("--delay", action="store_true", help="the delay of events beside a refresh")
+    parser.add_argument("--series", type=int, default=1000, help="of a refresh")
+    parser.add_argument("--rounds", type=int, default=4, help="of windows that alternate")
+    parser.add_argument("--quiet", type=float, default=60.0, help="seconds of a quiet window")
+    parser.add_argument("--rate", type=float, default=100_000, help="samples a second meanwhile")
     chosen = parser.parse_args()
-    labels = chosen.history or list(HISTORIES)
-    costs = []
-    for name in chosen.detector or filter(_is_univariate, registry.names()):
-        first_s, _ = spent_s(partial(_fit_little, name))
-        print(f"{name}: the first fit of a process takes {first_s:.1f} s, to load and compile", flush=True)
-        for label in labels:
-            costs.append(measure(name, label))
-            print(table(costs[-1:]), flush=True)
-    text = f"One core of {platform.machine()}, defaults of each detector.\n\n{table(costs)}"
+    if chosen.delay:
+        detector = (chosen.detector or ["prophet"])[0]
+        plan = refresh_delay.Plan(detector, chosen.series, chosen.rate, chosen.rounds, chosen.quiet)
+        begin, text = DELAY, refresh_delay.measure(plan)
+    else:
+        names = chosen.detector or list(filter(_is_univariate, registry.names()))
+        rows = costs(names, chosen.history or list(HISTORIES))
+        rows = sorted([*rows, *kept(rows)], key=_order)
+        text = "\n".join([f"One core of {platform.machine()}, defaults of each detector.\n", TITLES, *rows])
+        begin = COSTS
     print(f"\n{text}")
     if chosen.write:
-        page = PAGE.read_text(encoding="utf-8")
-        before, after = page.split(BEGIN)[0], page.split(END)[1]
-        PAGE.write_text(f"{before}{BEGIN}\n{text}\n{END}{after}", encoding="utf-8")
+        write(begin, text)
+
+
+def _order(line: str) -> tuple[str, int]:
+    detector, history = _key(line)
+    return detector, list(HISTORIES).index(history)
 
 
 def _is_univariate(name: str) -> bool:
