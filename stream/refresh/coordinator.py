@@ -1,7 +1,7 @@
 """`tocsin coordinator`: a Faust app with the refresh timetable, and the incident process, off the hot path.
 
 Only low-volume work belongs here, and nothing that detection needs: while it is away models get no
-younger and incidents are told later, and that is all. One instance works; others stand by (ADR 11).
+younger and incidents are told later, and that is all. One instance works; others stand by (ADR 12).
 
 To give it more to do, write an agent: a coroutine that iterates over a topic's messages, added in `agents`.
 Faust acknowledges a message when the agent asks for the next one, so an agent must bear seeing one twice.
