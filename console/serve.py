@@ -9,6 +9,8 @@ import uvicorn
 
 from console.api import create_app
 from schemas import config
+from stream.errors import UserError
+from stream.local.process import LocalRuntimeError, require_free_port
 from stream.refresh.asking import Asker
 from stream.running import until_signal
 
@@ -44,5 +46,9 @@ async def run(cfg: config.Config, stop: asyncio.Event, started: Callable[[str], 
 
 
 def main(cfg: config.Config) -> None:
-    """Serve as this process, until SIGTERM or SIGINT."""
+    """Serve as this process, until SIGTERM or SIGINT; raises `UserError` when the port is taken."""
+    try:
+        require_free_port(cfg.console.port, "the API")
+    except LocalRuntimeError as error:
+        raise UserError(f"{error} (console.port)") from None
     until_signal(lambda stop: run(cfg, stop))
