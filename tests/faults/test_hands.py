@@ -30,8 +30,8 @@ from stream.store.clickhouse import Client
 from stream.worker import journal
 from tests.faults.fleet import START_MS, START_S, STEP_MS, Fleet, Load, recovered
 from tests.faults.ledger import Ledger, compare
-from tests.integration.conftest import Kit
-from tests.integration.test_refresh import WAVE, answers, loop_kit, send
+from tests.integration.conftest import Kit, loop_kit
+from tests.integration.refreshing import WAVE, answers, send
 from tests.integration.test_refresh_failures import broken_path
 from tests.support import insert_samples, running
 
