@@ -22,6 +22,9 @@ TIMESTAMP_NAMES: Final = ("timestamp", "time", "ts", "datetime", "date")
 GAPS: Final = frozenset({"", "nan", "null", "none", "na", "n/a"})
 """Texts, in lower case, that stand for no value."""
 
+_SEPARATORS: Final = {";": "semicolons", "\t": "tabs"}
+"""What spreadsheets write in place of commas."""
+
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 
 
@@ -71,17 +74,24 @@ class Table:
             self.header = [name.strip() for name in next(self._reader)]
         except StopIteration:
             raise UserError(f"{path} is empty: expected a header line such as `timestamp,value`") from None
-        except (csv.Error, UnicodeDecodeError) as error:
+        except UnicodeDecodeError:
+            hint = "save it as CSV in UTF-8, not as a spreadsheet"
+            raise UserError(f"{path} is not UTF-8 text: {hint}") from None
+        except (csv.Error, EOFError) as error:
             raise UserError(f"{path}, line 1: {error}") from None
+        for separator, called in _SEPARATORS.items():
+            if len(self.header) == 1 and separator in self.header[0]:
+                raise UserError(f"{path} separates its columns by {called}: save it with commas")
 
     @classmethod
     @contextlib.contextmanager
-    def open(cls, path: str, meter: Meter | None = None) -> Iterator[Self]:
+    def open(cls, path: str, meter: Meter | None = None, name: str = "") -> Iterator[Self]:
+        """``name`` is what people call the file, where that is not its path."""
         with open_bytes(path, meter) as raw:
             try:
-                yield cls(path, io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""))
+                yield cls(name or path, io.TextIOWrapper(raw, encoding="utf-8-sig", newline=""))
             except gzip.BadGzipFile as error:
-                raise UserError(f"{path} cannot be unpacked: {error}") from None
+                raise UserError(f"{name or path} cannot be unpacked: {error}") from None
 
     def __iter__(self) -> Iterator[tuple[int, list[str]]]:
         width = len(self.header)

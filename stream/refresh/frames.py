@@ -60,8 +60,7 @@ def from_csv(path: str, name: str, max_rows: int, time_column: str | None = None
     ``name`` is what people call the file; ``time_column`` else has one of the usual names.
     Raises `UserError` naming the line that cannot be read.
     """
-    with Table.open(path) as table:
-        table.path = PurePath(name).name
+    with Table.open(path, name=PurePath(name).name) as table:
         at = table.column(time_column, (*TIMESTAMP_NAMES, _POINT), "timestamp_column")
         rows: list[tuple[int, list[str]]] = []
         times: list[int] = []

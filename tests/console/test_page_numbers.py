@@ -38,10 +38,12 @@ def test_every_text_is_there_in_both_languages_with_the_same_fields() -> None:
 
 def test_every_text_is_used_and_every_used_one_is_there() -> None:
     source = "\n".join(
-        path.read_text(encoding="utf-8") for path in PAGES.glob("*.py") if path.stem != "texts"
+        path.read_text(encoding="utf-8") for path in PAGES.rglob("*.py") if path.parent.stem != "texts"
     )
     assert set(re.findall(r'\bsay\(\s*"(\w+)"', source)) <= set(TEXTS)
-    assert [key for key in TEXTS if not re.search(f"[\"']{key}[\"']", source)] == []
+    quoted = set(re.findall(r"[\"'](\w+)[\"']", source))
+    used = quoted | {f"column_{name}" for name in quoted}
+    assert sorted(set(TEXTS) - used) == []
 
 
 def test_a_text_is_filled_in() -> None:
@@ -165,6 +167,23 @@ def test_a_file_gives_its_columns_and_samples_and_goes_on_to_the_api() -> None:
     assert upload.frame(written, "y.csv", "timestamp", 10).ts_ms.tolist() == frame.ts_ms.tolist()
     with pytest.raises(UserError, match="header and no rows"):
         upload.columns(b"time,load\n", "x.csv")
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (b"", "x.csv is empty: expected a header line"),
+        (b"PK\x03\x04\x80\xff", "x.csv is not UTF-8 text: save it as CSV in UTF-8, not as a spreadsheet"),
+        ("время,нагрузка\n".encode("cp1251"), "x.csv is not UTF-8 text"),
+        (b"time;load\n2026-01-01;1\n", "x.csv separates its columns by semicolons: save it with commas"),
+        (b"time\tload\n2026-01-01\t1\n", "x.csv separates its columns by tabs"),
+        (b"\x1f\x8bjunkjunkjunk", "x.csv cannot be unpacked"),
+        (b"time,load\n2026-01-01T00:00:00Z\n", "x.csv, line 2: has 1 fields, the header has 2"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_with_what_to_do(content: bytes, said: str) -> None:
+    with pytest.raises(UserError, match=re.escape(said)):
+        upload.columns(content, "x.csv")
 
 
 def test_series_are_joined_on_one_axis_of_time() -> None:
