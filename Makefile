@@ -11,7 +11,7 @@ STAMP := $(VENV)/installed
 TESTS := $(wildcard tests/unit tests/contract tests/integration tests/console tests/faults)
 ARGS ?=
 
-.PHONY: help venv demo test lint types imports unit integration faults soak bench pictures lock clean need-java need-prometheus need-chromium
+.PHONY: help venv demo test lint types imports unit integration faults soak bench pictures screenshots lock clean need-java need-prometheus need-chromium
 
 help: ## Print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -71,6 +71,9 @@ bench: need-java $(STAMP) ## Measure the throughput on a real broker
 
 pictures: need-java need-prometheus $(STAMP) ## Draw the Grafana dashboards, without Grafana, into docs/img
 	$(BIN)/python -m bench.pictures $(ARGS)
+
+screenshots: need-java need-chromium $(STAMP) ## Take the pictures of the pages in docs/img, from the data of the demo
+	$(BIN)/python -m tests.console.screenshots $(ARGS)
 
 COMPILE = $(BIN)/uv pip compile --quiet --python-version 3.11 --generate-hashes --no-emit-index-url --no-header --no-annotate
 

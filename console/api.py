@@ -11,7 +11,7 @@ from typing import Any, Final
 from fastapi import FastAPI
 from fastapi.middleware.cors import CORSMiddleware
 
-from console import control, lists, pipeline, problems
+from console import control, lists, pipeline, problems, querying
 from console.find import Cache, Executor, Jobs
 from console.finding import router as finding
 from console.guard import Guard
@@ -45,6 +45,7 @@ def create_app(cfg: config.Config, execute: Executor) -> FastAPI:
     )
     problems.install(app)
     app.include_router(finding)
+    app.include_router(querying.router)
     app.include_router(lists.router)
     app.include_router(control.router)
     app.include_router(pipeline.router)

@@ -44,6 +44,13 @@ class DataSource(Closed):
     )
 
 
+class Queried(BaseModel):
+    """Columns of equal length."""
+
+    ts_ms: list[int] = Field(description="Unix time in milliseconds, rising.")
+    columns: dict[str, list[float | None]] = Field(description="null where a row has no number.")
+
+
 class FindRequest(Closed):
     """Which anomalies do these models find?"""
 

@@ -8,11 +8,12 @@ from typing import Final
 
 import streamlit as st
 
-from console.pages import choosing, upload
-from console.pages.choosing import Chosen, Question
+from console.pages import questions, upload
+from console.pages.choosing import Chosen
 from console.pages.client import Answer, ApiError, Running
 from console.pages.context import Context
 from console.pages.found import Found
+from console.pages.questions import Question
 
 ALL: Final = ""
 """In place of a metric: a model that looks at all of them at once."""
@@ -22,9 +23,12 @@ _POLL_S: Final = 0.7
 
 @dataclass
 class Work:
-    """Questions about ``key``, one for each metric: those that run, and what the others were answered."""
+    """Questions about ``metrics`` of ``key``, one for each: those that run, and what the others were
+    answered.
+    """
 
     key: str
+    metrics: list[str]
     running: dict[str, Running] = field(default_factory=dict)
     found: dict[str, dict[str, Found]] = field(default_factory=dict)
 
@@ -34,11 +38,6 @@ class Work:
         else:
             self.running.pop(metric, None)
             self.found[metric] = {model: Found.of(answer) for model, answer in told.items()}
-
-    @property
-    def models(self) -> list[str]:
-        """Every model that has answered, in the order in which they were chosen."""
-        return list(dict.fromkeys(model for found in self.found.values() for model in found))
 
 
 def latest(chosen: Chosen) -> Work | None:
@@ -50,9 +49,9 @@ def latest(chosen: Chosen) -> Work | None:
 def begin(context: Context, chosen: Chosen, question: Question) -> None:
     """Ask, after giving up what is still being asked."""
     give_up(context)
-    work = Work(chosen.key)
+    work = Work(chosen.key, chosen.metrics)
     st.session_state["work"] = work
-    many = [model for model in question.models if choosing.takes_many(context, model)]
+    many = [model for model in question.models if questions.takes_many(context, model)]
     single = [model for model in question.models if model not in many]
     with context.errors_shown():
         for metric in chosen.metrics if single else ():
@@ -81,8 +80,8 @@ def _ask(
     }
     if metric != ALL:
         request["column_name"] = metric
-    if not chosen.from_file and metric != ALL:
-        return context.api.find(request)
+    if metric != ALL and chosen.source != "file":
+        return context.api.find(request | ({"data_source": chosen.query} if chosen.query else {}))
     names = chosen.metrics if metric == ALL else [metric]
     return context.api.find(request, upload.written(chosen.frame, names))
 
@@ -120,4 +119,4 @@ def _watch(context: Context) -> None:
         )
         for metric, running in work.running.items():
             for model, share in running.done.items():
-                st.progress(share, f"{model} · {metric or say('all_metrics')}")
+                st.progress(share, f"{model} · {metric or say('all_metrics')} · {share:.0%}")

@@ -1,36 +1,43 @@
-"""The sidebar of Explore: which samples, which models."""
+"""The sidebar of Explore: which samples."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import streamlit as st
 
-from console.pages import upload
-from console.pages.client import Api
+from console.pages import reading, upload
 from console.pages.context import Context, empty
-from console.windows import MAX_SAMPLES
 from stream.errors import UserError
 from stream.refresh.frames import Frame
 
 MAX_METRICS: Final = 8
-"""Drawn on one page: more cannot be told apart."""
+"""Drawn on one page where each is looked at by itself: more cannot be told apart."""
+
+MAX_TOGETHER: Final = 16
+"""Of one question to a model of many."""
 
 _FIRST_RANGE: Final = timedelta(days=31)
-_SERIES_TTL_S: Final = 10.0
-_WINDOW_TTL_S: Final = 60.0
 _EXAMPLE: Final = "timestamp,cpu,memory\n2026-01-01T00:00:00Z,0.31,512\n2026-01-01T00:01:00Z,0.35,518"
-_EXAMPLE_PARAMETERS: Final = '{"iforest": {"trees": 200}}'
+_QUERY: Final = """\
+SELECT toStartOfInterval(ts, INTERVAL 5 MINUTE) AS timestamp, avg(value) AS mean, max(value) AS highest
+FROM telemetry_dedup
+WHERE series_id = xxHash64('{series}')
+GROUP BY timestamp
+ORDER BY timestamp"""
+
+Mode = Literal["single", "together"]
+Source = Literal["telemetry", "query", "file"]
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """Samples of some metrics in ``[start, end)``; ``key`` names where they come from, ``total``
-    counts what is there, which may be more than was loaded.
+    """Samples of some metrics in ``[start, end)``; ``key`` names where they come from. ``query`` is what an
+    API that reads them itself is given for `/find`.
     """
 
     key: str
@@ -38,97 +45,59 @@ class Chosen:
     frame: Frame
     start: datetime
     end: datetime
-    total: int
-    from_file: bool
+    source: Source
+    mode: Mode
+    query: Mapping[str, Any] | None = None
+
+    def title(self, metric: str) -> str:
+        """What to call a metric."""
+        return titles(self.metrics).get(metric, metric)
 
     @property
     def span_ms(self) -> tuple[int, int]:
         return _ms(self.start), _ms(self.end)
 
 
-@dataclass(frozen=True)
-class Question:
-    models: list[str]
-    parameters: Mapping[str, Mapping[str, Any]]
-    pressed: bool
+def titles(series: Sequence[str]) -> dict[str, str]:
+    """What to call each series: by its metric alone where the labels of all are the same."""
+    parts = {each: each.partition("{") for each in series}
+    if len({labels for _, _, labels in parts.values()}) > 1:
+        return {each: each for each in series}
+    return {each: metric for each, (metric, _, _) in parts.items()}
 
 
 def samples(context: Context) -> Chosen | None:
     """What to look at; None when the page has shown what to choose first."""
     say = context.say
     with st.sidebar:
-        st.subheader(say("data"))
-        source = st.segmented_control(
+        st.header(say("data"))
+        source: Source = st.segmented_control(
             say("source"),
-            ["telemetry", "file"],
+            ["telemetry", "query", "file"],
             default="telemetry",
             required=True,
             format_func=say,
             key="source",
         )
-    return _of_file(context) if source == "file" else _of_telemetry(context)
-
-
-def question(context: Context) -> Question:
-    """Models and their parameters."""
-    say = context.say
-    with context.errors_shown():
-        offered = _models(context.api)
-    with st.sidebar:
-        st.subheader(say("models"))
-        models = st.multiselect(
-            say("models"),
-            offered["models"],
-            default=offered["models"][:1],
-            placeholder=say("choose_models"),
-            label_visibility="collapsed",
-            key="models",
+        mode: Mode = st.segmented_control(
+            say("mode"),
+            ["single", "together"],
+            default="single",
+            required=True,
+            format_func=say,
+            help=say("mode_help"),
+            key="mode",
         )
-        with st.expander(say("parameters"), icon=":material/tune:"):
-            usual = context.cfg.engine.alert_budget
-            budget = st.number_input(
-                say("budget"), 0.001, 100.0, usual, format="%.3g", help=say("budget_help"), key="budget"
-            )
-            text = st.text_area(say("more_parameters"), placeholder=_EXAMPLE_PARAMETERS, key="more")
-        parameters = _parameters(text, models, None if budget == usual else budget)
-        if parameters is None:
-            st.error(say("bad_parameters", example=_EXAMPLE_PARAMETERS))
-        ready = bool(models) and parameters is not None
-        # A callback, because a rerun that overtakes this one would forget that the button was pressed.
-        st.button(
-            say("run"),
-            on_click=_press,
-            type="primary",
-            icon=":material/search:",
-            disabled=not ready,
-            width="stretch",
-            key="run",
-        )
-    pressed = ready and st.session_state.pop("pressed", False)
-    return Question(models, parameters or {}, pressed)
+    match source:
+        case "file":
+            return _of_file(context, mode)
+        case "query":
+            return _of_query(context, mode)
+        case _:
+            return _of_telemetry(context, mode)
 
 
-def _press() -> None:
-    st.session_state["pressed"] = True
-
-
-def takes_many(context: Context, model: str) -> bool:
-    return model in _models(context.api)["takes_many"]
-
-
-def _parameters(text: str, models: list[str], budget: float | None) -> dict[str, dict[str, Any]] | None:
-    """None when the text is not an object of objects."""
-    try:
-        given = json.loads(text) if text.strip() else {}
-    except ValueError:
-        return None
-    if not isinstance(given, dict) or not all(isinstance(each, dict) for each in given.values()):
-        return None
-    common = {} if budget is None else {"alert_budget": budget}
-    return {model: common | given.get(model, {}) for model in models if common or model in given}
-
-
-def _of_file(context: Context) -> Chosen | None:
+def _of_file(context: Context, mode: Mode) -> Chosen | None:
     say = context.say
     with st.sidebar:
         file = st.file_uploader(say("upload"), ["csv", "gz", "txt"], help=say("upload_help"), key="file")
@@ -141,32 +110,96 @@ def _of_file(context: Context) -> Chosen | None:
         with st.sidebar:
             at = header.index(usual) if usual else 0
             time = st.selectbox(say("time_column"), header, at, key=f"time {file.file_id}")
-        frame = _frame(content, file.name, time, context.cfg.console.max_rows)
+        frame = reading.file(content, file.name, time, context.cfg.console.max_rows)
     except UserError as error:
         st.error(f"**{say('bad_file')}.** {error}", icon=":material/error:")
         st.caption(say("bad_file_help"))
         st.code(_EXAMPLE, language="csv")
         return None
-    names = list(frame.columns)
-    metrics = _metrics(context, names, names[:MAX_METRICS], file.file_id)
+    return _of_frame(context, frame, f"{file.file_id} {time}", "file", mode)
+
+
+def _of_query(context: Context, mode: Mode) -> Chosen | None:
+    say = context.say
+    asked = _asked(context)
+    if asked is None:
+        empty(say("empty_title"), say("empty_query"), ":material/database_search:")
+        return None
+    with context.errors_shown(), st.spinner(say("loading")):
+        frame = reading.query(context.api, asked)
+    key = hashlib.sha256(repr(sorted(asked.items())).encode()).hexdigest()[:16]
+    return _of_frame(context, frame, key, "query", mode, asked)
+
+
+def _asked(context: Context) -> Mapping[str, Any] | None:
+    """The query that was run last, as `/find` takes it."""
+    say = context.say
+    servers = [None, *context.cfg.console.data_sources]
+    with st.form("query form"):
+        server = None
+        if len(servers) > 1:
+            server = st.selectbox(
+                say("server"),
+                servers,
+                format_func=lambda each: f"{each.host}:{each.port}" if each else say("own_server"),
+                key="server",
+            )
+        sql = st.text_area(
+            say("sql"), _example(context), height=140, max_chars=100_000, help=say("sql_help"), key="sql"
+        )
+        pressed = st.form_submit_button(say("run_query"), icon=":material/play_arrow:")
+    if pressed and sql.strip():
+        where = {} if server is None else {"host": server.host, "port": server.port}
+        st.session_state["asked query"] = {"query": sql, **where}
+        reading.query.clear()  # whoever presses wants to see what is there now
+    asked: Mapping[str, Any] | None = st.session_state.get("asked query")
+    return asked
+
+
+def _example(context: Context) -> str:
+    """A query that can be run as it is, where there is telemetry."""
+    with context.errors_shown():
+        listed = reading.series(context.api)
+    text = listed[0]["series"] if listed else 'metric{label="value"}'
+    return _QUERY.format(series=text.replace("\\", "\\\\").replace("'", "\\'"))
+
+
+def _of_frame(
+    context: Context,
+    frame: Frame,
+    key: str,
+    source: Source,
+    mode: Mode,
+    query: Mapping[str, Any] | None = None,
+) -> Chosen | None:
+    """Columns and range of what is there as a whole."""
+    if not len(frame):
+        empty(context.say("nothing_there"), "", ":material/event_busy:")
+        return None
+    metrics = _metrics(context, list(frame.columns), list(frame.columns), key, mode)
     if not metrics:
         return None
     first, last = _moment(int(frame.ts_ms[0])), _moment(int(frame.ts_ms[-1]))
-    span = _range(context, f"{file.file_id} {time}", first, last, first)
+    span = _range(context, key, first, last, first)
     if span is None:
         return None
     cut = frame.between(*map(_ms, span))
-    return _checked(context, Chosen(f"{file.file_id} {time}", metrics, cut, *span, len(cut), from_file=True))
+    return _checked(context, Chosen(key, metrics, cut, *span, source, mode, query))
 
 
-def _of_telemetry(context: Context) -> Chosen | None:
+def _of_telemetry(context: Context, mode: Mode) -> Chosen | None:
     say = context.say
-    with context.errors_shown():
-        listed = {each["series"]: each for each in _series(context.api)}
+    with context.errors_shown(), st.spinner(say("loading")):
+        listed = {each["series"]: each for each in reading.series(context.api)}
     if not listed:
         empty(say("empty_title"), say("empty_telemetry"), ":material/database:")
         return None
-    metrics = _metrics(context, list(listed), list(listed)[:1], "telemetry")
+    names, usual, key = list(listed), list(listed)[:1], "telemetry"
+    if mode == "together":
+        group = _group(context, list(listed.values()))
+        names = usual = [name for name in names if group is None or _belongs(listed[name], group)]
+        key = f"telemetry {group}"
+    metrics = _metrics(context, names, usual, key, mode)
     if not metrics:
         return None
     first = min(_parsed(listed[each]["first_seen"]) for each in metrics)
@@ -175,13 +208,32 @@ def _of_telemetry(context: Context) -> Chosen | None:
     if span is None:
         return None
     with context.errors_shown(), st.spinner(say("loading")):
-        windows = {each: _window(context.api, listed[each]["id"], *span) for each in metrics}
+        windows = {each: reading.window(context.api, listed[each]["id"], *span) for each in metrics}
     frame = upload.joined({name: frame for name, (frame, _) in windows.items()})
     total = sum(count for _, count in windows.values())
     shown = sum(len(each.ts_ms) for each, _ in windows.values())
     if shown < total:
         st.caption(say("thinned_source", shown=f"{shown:,}", total=f"{total:,}"))
-    return _checked(context, Chosen("telemetry", metrics, frame, *span, total, from_file=False))
+    return _checked(context, Chosen("telemetry", metrics, frame, *span, "telemetry", mode))
+
+
+def _group(context: Context, listed: Sequence[Mapping[str, Any]]) -> tuple[str, str] | None:
+    """A label that several series share: all metrics of a service; None where no label is shared."""
+    counts: dict[tuple[str, str], int] = {}
+    for each in listed:
+        for label in each["labels"].items():
+            counts[label] = counts.get(label, 0) + 1
+    shared = [label for label, count in sorted(counts.items()) if count > 1]
+    if not shared:
+        return None
+    with st.sidebar:
+        return st.selectbox(
+            context.say("of_label"), shared, format_func=lambda each: f"{each[0]} = {each[1]}", key="group"
+        )
+
+
+def _belongs(series: Mapping[str, Any], label: tuple[str, str]) -> bool:
+    return bool(series["labels"].get(label[0]) == label[1])
 
 
 def _checked(context: Context, chosen: Chosen) -> Chosen | None:
@@ -191,16 +243,18 @@ def _checked(context: Context, chosen: Chosen) -> Chosen | None:
     return None
 
 
-def _metrics(context: Context, names: list[str], default: list[str], key: str) -> list[str]:
+def _metrics(context: Context, names: list[str], usual: list[str], key: str, mode: Mode) -> list[str]:
     say = context.say
+    at_most = MAX_TOGETHER if mode == "together" else MAX_METRICS
     with st.sidebar:
         chosen = st.multiselect(
             say("metrics"),
             names,
-            default=default,
-            max_selections=MAX_METRICS,
+            default=usual[:at_most],
+            format_func=titles(names).__getitem__,
+            max_selections=at_most,
             placeholder=say("choose_metrics"),
-            key=f"metrics {key}",
+            key=f"metrics {key} {mode}",
         )
     if not chosen:
         empty(say("empty_title"), say("empty_metrics"), ":material/query_stats:")
@@ -213,52 +267,26 @@ def _range(
     """Start and end in UTC, the end beyond the last sample."""
     say = context.say
     low, high = _minute(first), _minute(last) + timedelta(minutes=1)
+    ends = {"start": _minute(begin), "end": high}
+    chosen = []
     with st.sidebar:
-        step = timedelta(minutes=1)
-        start = st.datetime_input(
-            say("start"),
-            _naive(_minute(begin)),
-            _naive(low),
-            _naive(high),
-            key=f"start {key}",
-            format="YYYY-MM-DD",
-            step=step,
-        )
-        end = st.datetime_input(
-            say("end"),
-            _naive(high),
-            _naive(low),
-            _naive(high),
-            key=f"end {key}",
-            format="YYYY-MM-DD",
-            step=step,
-        )
+        for name, usual in ends.items():
+            chosen.append(
+                st.datetime_input(
+                    say(name),
+                    _naive(usual),
+                    _naive(low),
+                    _naive(high),
+                    key=f"{name} {key}",
+                    format="YYYY-MM-DD",
+                    step=timedelta(minutes=1),
+                )
+            )
+        start, end = chosen
         if start is None or end is None or start >= end:
             st.error(say("empty_range"))
             return None
     return start.replace(tzinfo=UTC), end.replace(tzinfo=UTC)
-
-
-@st.cache_resource(max_entries=16, show_spinner=False)
-def _frame(content: bytes, name: str, time_column: str, max_rows: int) -> Frame:
-    return upload.frame(content, name, time_column, max_rows)
-
-
-@st.cache_resource(ttl=_SERIES_TTL_S, max_entries=1, show_spinner=False)
-def _series(_api: Api) -> list[dict[str, Any]]:
-    return _api.series()
-
-
-@st.cache_resource(ttl=_WINDOW_TTL_S, max_entries=64, show_spinner=False)
-def _window(_api: Api, series_id: str, start: datetime, end: datetime) -> tuple[Frame, int]:
-    """The samples of a series, under its text, and how many there are."""
-    found = _api.window(series_id, start, end, MAX_SAMPLES)
-    return Frame(found.ts_ms, {found.series: found.columns["value"]}), found.total
-
-
-@st.cache_resource(ttl=_WINDOW_TTL_S, max_entries=1, show_spinner=False)
-def _models(_api: Api) -> Mapping[str, Any]:
-    return _api.models()
 
 
 def _parsed(text: str) -> datetime:

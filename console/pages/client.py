@@ -47,6 +47,11 @@ class Window(msgspec.Struct):
     columns: dict[str, list[float | bool | None]]
 
 
+class Queried(msgspec.Struct):
+    ts_ms: list[int]
+    columns: dict[str, list[float | None]]
+
+
 class Span(msgspec.Struct):
     start: str
     end: str
@@ -67,6 +72,7 @@ class Failed(msgspec.Struct, tag_field="kind", tag="error"):
 
 Answer = Points | Intervals | Failed
 _window = msgspec.json.Decoder(Window).decode
+_queried = msgspec.json.Decoder(Queried).decode
 _answers = msgspec.json.Decoder(dict[str, Answer]).decode
 
 
@@ -140,6 +146,11 @@ class Api:
 
     def cancel(self, job_id: str) -> None:
         self._send("DELETE", f"/find/{job_id}")
+
+    def query(self, source: Mapping[str, Any]) -> tuple[NDArray[np.int64], dict[str, NDArray[np.float64]]]:
+        """Times and columns that a SELECT gives; ``source`` as in `/find`."""
+        found = _queried(self._send("POST", "/query", json=source).content)
+        return np.array(found.ts_ms, np.int64), arrays(found.columns)
 
     def post(self, path: str, body: Mapping[str, Any]) -> Any:
         return self._json("POST", path, json=body)

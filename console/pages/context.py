@@ -39,5 +39,5 @@ class Context:
 def empty(title: str, text: str, icon: str = ":material/insights:") -> None:
     """The place of something that is not there yet, saying how to get it."""
     with st.container(border=True, horizontal_alignment="center"):
-        st.markdown(f"### {icon} {title}", text_alignment="center")
+        st.markdown(f"## {icon} {title}", text_alignment="center")
         st.markdown(text, text_alignment="center")

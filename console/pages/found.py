@@ -19,6 +19,9 @@ from console.pages.client import Answer, Failed, Intervals, Points, arrays
 NUMBERS: Final = ("value", "score", "level", "expected", "lower", "upper")
 """Columns of points."""
 
+_SHARE: Final = "contribution."
+"""Before the name of a metric: its share in the score of a model of many."""
+
 
 @dataclass(frozen=True)
 class Found:
@@ -41,7 +44,8 @@ class Found:
                 return replace(NOTHING, spans=[(_ms(s.start), _ms(s.end), s.severity) for s in spans])
             case Points(columns=told):
                 columns = arrays(told)
-                points = {name: columns[name] for name in NUMBERS}
+                shares = [name for name in columns if name.startswith(_SHARE)]
+                points = {name: columns[name] for name in (*NUMBERS, *shares)}
                 return Found(columns["ts_ms"].astype(np.int64), points, columns["anomaly"].astype(np.bool_))
 
     def flags(self, ts_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
@@ -50,6 +54,17 @@ class Found:
             return measures.inside(ts_ms, [(start, end) for start, end, _ in self.spans])
         flagged = self.ts_ms[self.anomaly]
         return np.isin(ts_ms, flagged, assume_unique=True)
+
+    @property
+    def banded(self) -> bool:
+        """Whether it says what it expected."""
+        return bool(np.isfinite(self.points.get("upper", _NONE)).any())
+
+    def shares(self, episode: measures.Episode) -> dict[str, float]:
+        """The mean contribution of each metric in an episode, where there is one."""
+        rows = slice(episode.first, episode.last + 1)
+        told = {n.removeprefix(_SHARE): v[rows] for n, v in self.points.items() if n.startswith(_SHARE)}
+        return {name: float(np.mean(np.nan_to_num(share))) for name, share in told.items()}
 
     def between(self, start_ms: int, end_ms: int) -> Found:
         """What lies in ``start <= ts < end``."""
@@ -79,6 +94,7 @@ class Found:
         return str(table.to_csv(index=False)).encode()
 
 
+_NONE: Final = np.empty(0)
 NOTHING: Final = Found(np.empty(0, np.int64), {}, np.empty(0, np.bool_))
 
 

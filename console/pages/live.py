@@ -39,7 +39,7 @@ def _now(context: Context) -> None:
     with context.errors_shown():
         incidents = context.api.newest("/incidents", _INCIDENTS, status="open")
         anomalies = context.api.newest("/anomalies", _ROWS)
-    st.subheader(say("incidents"))
+    st.header(say("incidents"))
     for each in incidents:
         with st.container(border=True):
             color = _COLORS.get(each["severity"], "gray")
@@ -47,7 +47,7 @@ def _now(context: Context) -> None:
             st.caption(f"{each['started'][:16].replace('T', ' ')} UTC · {each['reason']}")
     if not incidents:
         st.caption(say("no_incidents"))
-    st.subheader(say("newest"))
+    st.header(say("newest"))
     if not anomalies:
         empty(say("no_live"), say("no_live_about"), ":material/monitor_heart:")
         return
@@ -58,6 +58,7 @@ def _now(context: Context) -> None:
         selection_mode="single-row",
         height=260,
         key="anomalies",
+        alt=say("newest"),
     )
     chosen = event.selection.rows
     _one(context, anomalies[chosen[0] if chosen and chosen[0] < len(anomalies) else 0])
@@ -68,7 +69,7 @@ def _table(context: Context, anomalies: list[dict[str, Any]]) -> pd.DataFrame:
     return pd.DataFrame(
         {
             say("from"): pd.to_datetime([each["started"] for each in anomalies]).tz_localize(None),
-            say("status"): [each["status"] for each in anomalies],
+            say("status"): [say("closed" if each["status"] == "close" else "open") for each in anomalies],
             say("series"): [each["series"] for each in anomalies],
             say("kind"): [each["kind"] for each in anomalies],
             say("severity"): [each["severity"] for each in anomalies],
@@ -82,6 +83,8 @@ def _table(context: Context, anomalies: list[dict[str, Any]]) -> pd.DataFrame:
 def _one(context: Context, anomaly: Mapping[str, Any]) -> None:
     say = context.say
     st.caption(say("choose_row"))
+    color = _COLORS.get(anomaly["severity"], "gray")
+    st.markdown(f":{color}-badge[{anomaly['severity']}] `{anomaly['series']}` · {anomaly['reason']}")
     with st.container(horizontal=True):
         for verdict, key in _VERDICTS.items():
             st.button(

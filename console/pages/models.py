@@ -32,6 +32,7 @@ def page(context: Context) -> None:
         on_select="rerun",
         selection_mode="single-row",
         key="models table",
+        alt=say("page_models"),
     )
     if not event.selection.rows:
         st.caption(say("choose_model"))
@@ -82,7 +83,7 @@ def _one(context: Context, model: Mapping[str, Any]) -> None:
             icon=":material/undo:",
             key="rollback",
         )
-    st.subheader(say("report"))
+    st.header(say("report"))
     st.json({"artifact_id": model["artifact_id"], **model["report"], "params": model["params"]})
 
 

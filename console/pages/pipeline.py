@@ -31,7 +31,7 @@ def _flow(context: Context) -> None:
     say = context.say
     with context.errors_shown():
         found = context.api.get("/pipeline")
-    st.subheader(say("groups"))
+    st.header(say("groups"))
     if not found["groups"]:
         empty(say("no_groups"), say("no_groups_about"), ":material/conversion_path:")
         return
@@ -46,7 +46,7 @@ def _flow(context: Context) -> None:
     st.dataframe(_groups(context, found["groups"]), hide_index=True, key="groups")
     with st.expander(say("partitions"), icon=":material/view_column:", key="partitions"):
         st.dataframe(_partitions(context, found["groups"]), hide_index=True, key="partitions table")
-    st.subheader(say("workers"))
+    st.header(say("workers"))
     for each in found["workers"]:
         _worker(context, each)
     if not found["workers"]:
@@ -100,7 +100,7 @@ def _worker(context: Context, worker: Mapping[str, Any]) -> None:
             say("worker_silent", url=worker["url"], error=worker["error"]), icon=":material/cloud_off:"
         )
         return
-    st.caption(worker["url"])
+    st.markdown(f"`{worker['url']}`")
     with st.container(horizontal=True):
         numbers = {
             "samples_per_s": _rate(worker["samples_per_s"]),
@@ -120,7 +120,7 @@ def _badge(partition: Mapping[str, Any]) -> str:
 
 def _dead_letters(context: Context) -> None:
     say = context.say
-    st.subheader(say("dead_letters"))
+    st.header(say("dead_letters"))
     st.caption(say("dead_letters_about"))
     reasons = st.multiselect(
         say("reason"),

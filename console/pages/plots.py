@@ -22,6 +22,13 @@ MAX_DRAWN: Final = 2_000
 
 _VALUE_PX: Final = 210
 _LEVEL_PX: Final = 70
+_MANY: Final = 4
+_SMALL_PX: Final = 140
+"""Of a metric's row where there are more than `_MANY`."""
+
+_PATTERNS: Final = ("", "/", "x")
+"""Of bars, once the colours are used up."""
+
 _SHOWN_LEVEL: Final = 3.0
 """Levels go far beyond the threshold of 1.0, which would press everything else flat."""
 
@@ -39,6 +46,17 @@ class Panel:
     found: Mapping[str, Found] = field(default_factory=dict)
     band_of: str | None = None
 
+    @staticmethod
+    def of_level(model: str, found: Found) -> Panel:
+        """Of a model of many, which says nothing of a single metric: its level alone."""
+        return Panel(model, found.ts_ms, np.empty(0), {model: found}, model)
+
+    @property
+    def rows(self) -> Sequence[str]:
+        if not len(self.values):
+            return ["level"]
+        return ["value", "level"] if self.band else ["value"]
+
     @property
     def band(self) -> Found | None:
         found = self.found.get(self.band_of or "")
@@ -49,8 +67,9 @@ def series(panels: Sequence[Panel], models: Sequence[str], palette: Palette, say
     """A row for each metric, one of its level below it, all on one axis of time; ``models`` in the order of
     their colours.
     """
-    rows = [(panel, kind) for panel in panels for kind in ("value", "level") if kind == "value" or panel.band]
-    heights = [_VALUE_PX if kind == "value" else _LEVEL_PX for _, kind in rows]
+    rows = [(panel, kind) for panel in panels for kind in panel.rows]
+    value_px = _VALUE_PX if len(panels) <= _MANY else _SMALL_PX
+    heights = [_LEVEL_PX if kind == "level" and panel.rows[0] != kind else value_px for panel, kind in rows]
     figure = make_subplots(
         rows=len(rows),
         shared_xaxes=True,
@@ -64,7 +83,7 @@ def series(panels: Sequence[Panel], models: Sequence[str], palette: Palette, say
             trace.showlegend = trace.name not in named and trace.showlegend is not False
             named.add(trace.name)
             figure.add_trace(trace, row, 1)
-        title = _short(panel.name) if kind == "value" else say("level")
+        title = say("level") if panel.rows[0] != kind else _short(panel.name)
         figure.update_yaxes(title={"text": title, "font": {"size": 12}}, row=row, col=1)
         if kind == "level":
             figure.update_yaxes(range=[0, _top(traces)], nticks=4, row=row, col=1)
@@ -178,6 +197,31 @@ def strips(
         range=[-0.6, len(spans) - 0.4],
     )
     return _dressed(figure, palette, 70 + 34 * len(spans))
+
+
+def contributions(
+    starts_ms: Sequence[int], shares: Mapping[str, Sequence[float]], palette: Palette
+) -> go.Figure:
+    """A bar for each episode, by its start, made up of the shares of the metrics."""
+    names = [f"{each:%Y-%m-%d<br>%H:%M}" for each in _dates(np.array(starts_ms)).astype(object)]
+    figure = go.Figure()
+    for place, (metric, own) in enumerate(shares.items()):
+        turn, color = divmod(place, len(palette.models))
+        figure.add_bar(
+            x=names,
+            y=own,
+            name=_short(metric),
+            width=min(0.7, 0.1 * len(names)),
+            marker={
+                "color": palette.models[color],
+                "line": {"color": palette.page, "width": 1},
+                "pattern": {"shape": _PATTERNS[turn % len(_PATTERNS)]},
+            },
+            hovertemplate="%{y:.0%}",
+        )
+    figure.update_xaxes(type="category")
+    figure.update_yaxes(tickformat=".0%", range=[0, 1])
+    return _dressed(figure, palette, 300, barmode="stack", hovermode="x unified")
 
 
 def matrix(names: Sequence[str], values: NDArray[np.float64], palette: Palette, low: float) -> go.Figure:

@@ -40,6 +40,7 @@ def _command(cfg: config.Console) -> list[str]:
         "client.toolbarMode": "minimal",
         "client.showErrorDetails": "none",
         "theme.metricValueFontSize": "1.4rem",
+        "theme.headingFontSizes": '["2rem", "1.35rem", "1.15rem"]',
         **dict(_theme()),
     }
     flags = [
@@ -55,3 +56,4 @@ def _theme() -> Iterator[tuple[str, str]]:
         yield f"theme.{name}.backgroundColor", palette.page
         yield f"theme.{name}.secondaryBackgroundColor", palette.panel
         yield f"theme.{name}.textColor", palette.ink
+        yield f"theme.{name}.codeTextColor", palette.ink  # the usual green is too faint in a caption

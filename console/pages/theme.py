@@ -6,7 +6,9 @@ from typing import Final, NamedTuple
 
 
 class Palette(NamedTuple):
-    """``models`` marks what each model found; all stand out against ``page`` by 3:1 or more."""
+    """``models`` marks what each model found; all stand out against ``page`` by 3:1 or more, and what
+    Streamlit mixes of ``ink`` (captions) and ``value`` (what is chosen) by 4.5:1.
+    """
 
     page: str
     panel: str
@@ -21,10 +23,10 @@ class Palette(NamedTuple):
 LIGHT: Final = Palette(
     page="#ffffff",
     panel="#f6f8fa",
-    ink="#1f2328",
+    ink="#0f1419",
     faint="#656d76",
     grid="#eaeef2",
-    value="#1f5fa8",
+    value="#1b569c",
     band="rgba(120, 170, 220, 0.35)",
     models=("#d1242f", "#bc4c00", "#8250df", "#1a7f37", "#9a6700", "#bf3989"),
 )

@@ -16,8 +16,7 @@ from stream.refresh.frames import Frame, from_csv
 
 def columns(content: bytes, name: str) -> tuple[list[str], str | None]:
     """The header, and the column of it that looks like the time; raises `UserError`."""
-    with _stored(content) as path, Table.open(path) as table:
-        table.path = name
+    with _stored(content) as path, Table.open(path, name=name) as table:
         first = next(iter(table), None)
         if first is None:
             raise UserError(f"{name} has a header and no rows")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -10,13 +11,16 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
+from playwright.async_api import Page, async_playwright
 
 from console import serve
 from schemas import config
 from schemas.series import Series
+from stream.local.process import free_port
 from stream.refresh.trainer import Trainer
 from stream.store import history, migrations
 from stream.store.clickhouse import Client
+from tests.console.browser import PATIENCE_MS, served
 from tests.support import START_TIMEOUT_S, ClickHouseAddress, insert_samples, running
 
 START_MS = 1_760_000_000_000
@@ -106,3 +110,33 @@ class _Console:
             started(url)
 
         await serve.run(self._cfg, stop, known)
+
+
+@pytest.fixture
+async def address(api: httpx.AsyncClient, tmp_path: Path) -> AsyncIterator[str]:
+    """Where the pages are."""
+    port = free_port()
+    options = ["--set", f"console.pages_port={port}", "--set", f"console.api_url={api.base_url}"]
+    async with served(port, options, tmp_path) as url:
+        yield url
+
+
+@pytest.fixture
+async def page() -> AsyncIterator[Page]:
+    chromium = shutil.which("chromium")
+    assert chromium, "install chromium: the pages are tested in it"
+    async with async_playwright() as playwright:
+        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        page = await browser.new_page(viewport={"width": 1440, "height": 1000})
+        page.set_default_timeout(PATIENCE_MS)
+        yield page
+        await browser.close()
+
+
+@pytest.fixture
+def file() -> dict[str, str | bytes]:
+    """Two metrics and a label, to upload."""
+    rows = zip(wave("web_response"), wave("throughput"), strict=True)
+    lines = [f"{START_MS + n * STEP_MS},{a},{b},web-1" for n, (a, b) in enumerate(rows)]
+    text = "\n".join(["when,response,throughput,host", *lines])
+    return {"name": "shop.csv", "mimeType": "text/csv", "buffer": text.encode()}

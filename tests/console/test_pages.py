@@ -5,107 +5,40 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-import os
 import re
-import shutil
 import sys
 import zipfile
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Any
 
 import httpx
+import msgspec
 import pytest
-from playwright.async_api import Locator, Page, async_playwright, expect
+from playwright.async_api import Page, expect
 
 from schemas import config
-from schemas.control import Label
-from stream.local.process import Child, answers, free_port
-from tests.console.conftest import SAMPLES, START_MS, STEP_MS, wave
-from tests.console.test_api import SPIKE
-from tests.console.test_control import SERIES, commands, insert_anomaly
+from schemas.request import Cancel, Request
+from stream.kafka.following import committed
+from stream.local.process import free_port
+from tests.console.browser import choice, downloaded, find, served, upload
+from tests.console.conftest import SAMPLES
+from tests.console.test_api import SPIKE, SPIKE_TEXT
+from tests.console.test_control import SERIES
 from tests.console.test_pipeline import letter, send
-from tests.support import START_TIMEOUT_S
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
-SHOTS = os.environ.get("TOCSIN_SHOTS")
-"""A folder for pictures of the pages, for docs/img."""
 
-PATIENCE_MS = 120_000
-"""For what takes a second on an idle machine: the trainer's first answer waits for its compiled kernels."""
-
-expect.set_options(timeout=PATIENCE_MS)
+RANGES = """() => Object.entries(document.querySelector('.js-plotly-plot')._fullLayout)
+    .filter(([name]) => /^xaxis/.test(name)).map(([, axis]) => axis.range.map(Number.isFinite(axis.range[0])
+    ? Number : text => new Date(text).getTime()))"""
+"""Of every axis of time, in milliseconds."""
 
 
-@asynccontextmanager
-async def served(port: int, options: list[str], folder: Path) -> AsyncIterator[str]:
-    """`tocsin pages` as a process of its own."""
-    pages, url = Child("pages", folder), f"http://127.0.0.1:{port}"
-    await asyncio.to_thread(
-        pages.start,
-        [sys.executable, "-m", "stream.cli", "pages", *options],
-        ready=lambda: answers(f"{url}/_stcore/health"),
-        timeout_s=START_TIMEOUT_S,
-    )
-    try:
-        yield url
-    finally:
-        await asyncio.to_thread(pages.stop, START_TIMEOUT_S)
-
-
-@pytest.fixture
-async def address(api: httpx.AsyncClient, tmp_path: Path) -> AsyncIterator[str]:
-    """Where the pages are."""
-    port = free_port()
-    options = ["--set", f"console.pages_port={port}", "--set", f"console.api_url={api.base_url}"]
-    async with served(port, options, tmp_path) as url:
-        yield url
-
-
-@pytest.fixture
-async def page() -> AsyncIterator[Page]:
-    chromium = shutil.which("chromium")
-    assert chromium, "install chromium: the pages are tested in it"
-    async with async_playwright() as playwright:
-        browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = await browser.new_page(viewport={"width": 1440, "height": 1000})
-        page.set_default_timeout(PATIENCE_MS)
-        yield page
-        await browser.close()
-
-
-@pytest.fixture
-def file() -> dict[str, str | bytes]:
-    rows = zip(wave("web_response"), wave("throughput"), strict=True)
-    lines = [f"{START_MS + n * STEP_MS},{a},{b},web-1" for n, (a, b) in enumerate(rows)]
-    text = "\n".join(["when,response,throughput,host", *lines])
-    return {"name": "shop.csv", "mimeType": "text/csv", "buffer": text.encode()}
-
-
-async def shot(page: Page, name: str) -> None:
-    if SHOTS:
-        await page.mouse.move(0, 0)
-        await page.wait_for_timeout(600)  # what fades in
-        await page.screenshot(path=Path(SHOTS) / f"{name}.png")
-
-
-def choice(page: Page, name: str) -> Locator:
-    """A button of a segmented control."""
-    return page.get_by_role("radio", name=name, exact=True).or_(
-        page.get_by_role("button", name=name, exact=True)
-    )
-
-
-async def upload(page: Page, file: dict[str, str | bytes]) -> None:
-    await choice(page, "CSV file").click()
-    await page.locator("input[type=file]").set_input_files(file)
-
-
-async def downloaded(page: Page, button: str) -> bytes:
-    async with page.expect_download() as download:
-        await page.get_by_role("button", name=button).click()
-    path = await (await download.value).path()
-    return await asyncio.to_thread(path.read_bytes)
+def flagged(table: bytes) -> list[dict[str, str]]:
+    """Rows of a downloaded table that are anomalous."""
+    rows = list(csv.DictReader(io.StringIO(table.decode())))
+    assert len(rows) == SAMPLES
+    return [row for row in rows if row["anomaly"] == "1"]
 
 
 async def test_a_file_is_uploaded_asked_about_seen_and_downloaded(
@@ -113,26 +46,42 @@ async def test_a_file_is_uploaded_asked_about_seen_and_downloaded(
 ) -> None:
     await page.goto(address)
     await upload(page, file)
-    await page.get_by_role("button", name="Find anomalies").click()
+    await find(page)
     marks = page.get_by_test_id("stPlotlyChart").locator("g.points path.point")
     await expect(marks.first).to_be_visible()
-    await shot(page, "console-explore")
+    await zoom_is_linked(page)
 
     await choice(page, "Table").click()
     await expect(page.get_by_test_id("stDataFrame")).to_contain_text(f"{SPIKE:%Y-%m-%d %H:%M:%S}")
-    rows = list(csv.DictReader(io.StringIO((await downloaded(page, "Download CSV")).decode())))
-    assert len(rows) == SAMPLES
-    flagged = [row["timestamp"] for row in rows if row["anomaly"] == "1"]
-    assert SPIKE.isoformat(timespec="milliseconds").replace("+00:00", "Z") in flagged
+    found = flagged(await downloaded(page, "Download CSV"))
+    assert SPIKE_TEXT in [row["timestamp"] for row in found]
     with zipfile.ZipFile(io.BytesIO(await downloaded(page, "Download all as ZIP"))) as archive:
         assert sorted(archive.namelist()) == ["response-default.csv", "throughput-default.csv"]
+        for name in archive.namelist():
+            assert SPIKE_TEXT in [row["timestamp"] for row in flagged(archive.read(name))]
 
     await choice(page, "Statistics").click()
     await expect(page.get_by_text("Coefficient of variation").first).to_be_visible()
-    await expect(page.get_by_role("heading", name="All metrics together")).to_be_visible()
     await choice(page, "Analysis").click()
     await expect(page.get_by_role("heading", name="Stationarity")).to_be_visible()
     await expect(page.get_by_text(re.compile(r"^2[34](\.\d)? h$"))).to_be_visible()
+
+
+async def zoom_is_linked(page: Page) -> None:
+    """Dragging over one metric zooms all of them to the same time."""
+    before = await page.evaluate(RANGES)
+    plot = page.locator(".js-plotly-plot .nsewdrag").first
+    box = await plot.bounding_box()
+    assert box is not None
+    await page.mouse.move(box["x"] + 0.3 * box["width"], box["y"] + 60)
+    await page.mouse.down()
+    await page.mouse.move(box["x"] + 0.6 * box["width"], box["y"] + 62, steps=5)
+    await page.mouse.up()
+    await page.wait_for_function(f"before => ({RANGES})()[0][0] > before", arg=before[0][0])
+    after = await page.evaluate(RANGES)
+    assert len(after) == 4  # value and level of two metrics
+    assert all(each == after[0] for each in after)
+    assert after[0][1] - after[0][0] < 0.5 * (before[0][1] - before[0][0])
 
 
 async def test_telemetry_is_asked_about_in_russian_by_two_models_side_by_side(
@@ -146,25 +95,50 @@ async def test_telemetry_is_asked_about_in_russian_by_two_models_side_by_side(
     await expect(page.get_by_text("Полоса и уровень модели")).to_be_visible()
     await choice(page, "Сравнение").click()
     await expect(page.get_by_role("heading", name="Согласие")).to_be_visible()
-    await shot(page, "console-compare-ru")
     await choice(page, "English").click()
     await expect(page.get_by_role("heading", name="Agreement")).to_be_visible()
+    await expect(page.get_by_role("heading", name="Side by side")).to_be_visible()
 
 
-async def test_an_anomaly_is_seen_labelled_and_muted_on_the_live_page(
-    page: Page, address: str, cfg: config.Config
-) -> None:
-    await asyncio.to_thread(insert_anomaly, cfg)
-    await page.goto(f"{address}/live")
-    await expect(page.get_by_text("shop is slow")).to_be_visible()
-    await expect(page.get_by_test_id("stDataFrame")).to_contain_text("far above")
-    await page.get_by_role("button", name="It was one").click()
-    await expect(page.get_by_text("Sent: It was one")).to_be_visible()
-    await page.get_by_role("button", name="Mute for an hour").click()
-    await expect(page.get_by_text("Sent: Mute for an hour")).to_be_visible()
-    mute, label = sorted(await commands(cfg), key=lambda each: isinstance(each, Label))
-    assert (label.anomaly_id, label.verdict) == ("a1", "true")
-    assert mute.matcher == SERIES
+async def test_all_metrics_of_a_service_are_looked_at_together(page: Page, address: str) -> None:
+    await page.goto(address)
+    await choice(page, "Together").first.click()
+    await expect(page.get_by_text("service = shop")).to_be_visible()
+    await find(page)
+    await expect(page.get_by_test_id("stPlotlyChart").locator("g.points path.point").first).to_be_visible()
+    await choice(page, "Together").last.click()
+    await expect(
+        page.get_by_role("heading", name="What multidimensional says of all metrics")
+    ).to_be_visible()
+    await expect(page.get_by_role("heading", name="All metrics together")).to_be_visible()
+    episodes = page.get_by_test_id("stDataFrame").first
+    await expect(episodes).to_contain_text(f"{SPIKE:%Y-%m-%d %H:%M:%S}")
+    await expect(episodes).to_contain_text(re.compile(r"web_response.* \d+%"))
+    await choice(page, "Table").click()
+    spike = next(
+        row for row in flagged(await downloaded(page, "Download CSV")) if row["timestamp"] == SPIKE_TEXT
+    )
+    shares = [float(spike[name]) for name in spike if name.startswith("contribution.")]
+    assert len(shares) == 2
+    assert sum(shares) == pytest.approx(1.0, abs=1e-4)
+
+
+async def test_the_rows_of_a_query_are_drawn_and_asked_about(page: Page, address: str) -> None:
+    await page.goto(address)
+    await choice(page, "SQL").click()
+    sql = page.get_by_role("textbox", name="SELECT with a time column")
+    await sql.fill("SELECT now() AS t, file('/etc/passwd') AS x")
+    await page.get_by_role("button", name="Run the query").click()
+    await expect(page.get_by_role("alert")).to_contain_text("the function file is not allowed here")
+    await sql.fill(
+        "SELECT ts AS timestamp, value AS seconds FROM telemetry_dedup "
+        f"WHERE series_id = xxHash64('{SERIES}')"
+    )
+    await page.get_by_role("button", name="Run the query").click()
+    await expect(page.locator(".js-plotly-plot")).to_be_visible()
+    await find(page)
+    await choice(page, "Table").click()
+    await expect(page.get_by_test_id("stDataFrame")).to_contain_text(f"{SPIKE:%Y-%m-%d %H:%M:%S}")
 
 
 async def test_a_file_without_times_is_explained(page: Page, address: str) -> None:
@@ -174,17 +148,25 @@ async def test_a_file_without_times_is_explained(page: Page, address: str) -> No
     await expect(alert).to_contain_text("bad.csv, line 2: 'yesterday' is not ISO 8601")
 
 
+async def requests(cfg: config.Config) -> list[Any]:
+    """What the trainers were asked."""
+    records = [each async for each in committed(cfg.kafka, cfg.topics.requests.name)]
+    return [msgspec.msgpack.decode(each.value or b"", type=Request) for each in records]
+
+
 async def test_work_that_takes_long_is_shown_and_can_be_cancelled(
-    page: Page, address: str, api: httpx.AsyncClient
+    page: Page, address: str, api: httpx.AsyncClient, cfg: config.Config
 ) -> None:
     await page.goto(address)
-    await page.get_by_role("combobox", name="Models").click()
-    await page.get_by_role("option", name="prophet").click()
-    await page.keyboard.press("Tab")
-    await page.get_by_role("button", name="Find anomalies").click()
+    await find(page, "prophet")
+    await expect(page.get_by_role("progressbar").first).to_be_visible()
+    await expect(
+        page.get_by_text(re.compile(rf"^prophet · {re.escape(SERIES)[:5]}.* · \d+ ?%$"))
+    ).to_be_visible()
     await page.get_by_role("button", name="Cancel").click()
     await expect(page.get_by_text("Models are at work")).to_have_count(0)
     await expect(page.get_by_text("Choose models on the left")).to_be_visible()
+    assert any(isinstance(each, Cancel) for each in await requests(cfg))
 
 
 async def test_the_pipeline_shows_lag_and_what_could_not_be_read_in_both_languages(
@@ -198,9 +180,8 @@ async def test_the_pipeline_shows_lag_and_what_could_not_be_read_in_both_languag
     await page.get_by_role("button", name="Look again").click()
     letters = page.get_by_test_id("stDataFrame").last
     await expect(letters).to_contain_text("telemetry/3/7")
-    await letters.locator("canvas").first.click(position={"x": 16, "y": 52})  # the box that chooses a row
+    await letters.click(position={"x": 16, "y": 52})  # the box that chooses a row
     await expect(page.get_by_test_id("stCode")).to_contain_text("<b>no</b> JSON \\x00")
-    await shot(page, "console-pipeline")
     await page.get_by_role("link", name="Pipeline").wait_for()
     await choice(page, "Русский").click()
     await expect(page.get_by_role("heading", name="Недоставленные сообщения")).to_be_visible()

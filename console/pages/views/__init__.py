@@ -1,0 +1,1 @@
+"""What Explore shows of the chosen samples: one module for each way to look at them."""
