@@ -4,7 +4,8 @@ River models are Python objects without a state that could be written as arrays,
 history that makes them. A model is made anew every ``remake_every`` samples from the newest ``memory`` of
 them, and learns each sample after that; what it says is thereby a function of at most ``memory +
 remake_every`` samples, which is what a snapshot holds. After a restore a series learns them again when it is
-next seen.
+next seen. A model may be told to adopt change points: when a drift detector of river finds one in the values,
+the model is made anew from the newest samples alone, and knows nothing of what was before.
 The price: with the defaults each sample is learned about three times, and a batch pauses for a remake.
 """
 
@@ -20,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detectors.protocol import F64, I64, Bools, Scores, State
-from detectors.river_model import build, is_supervised, says_at_most_1
+from detectors.river_model import build, build_drift, is_supervised, says_at_most_1
 from detectors.rows import grown
 
 _LAGS: Final = 5
@@ -33,6 +34,8 @@ _CLIP: Final = 5.0  # medians that one score counts at most in it
 _MEASURED: Final = 32  # samples between two looks at that tail
 _LEAST_EXCESS: Final = 0.05  # mean excess of that tail, in distances from the median to where it begins
 _LN10: Final = math.log(10.0)
+_ADOPTED: Final = 32  # samples that make the model after a change point; at most as many are of before
+_DRIFT_LIMIT: Final = 10.0  # spreads: one sample is no change point
 
 
 class Params(NamedTuple):
@@ -42,7 +45,8 @@ class Params(NamedTuple):
     before the newest to the features of models that score features: they find shapes, and fewer spikes, for
     most of what they look at is then usual. ``time_of_day`` adds sine and
     cosine of the day to the features: only for models that remember more than a day, to others every hour
-    is new.
+    is new. ``drift`` is a detector of change of `river.drift`, which sees the values in units of their
+    spread, to 10: ``{ADWIN: {delta: 0.0001}}`` or ``{PageHinkley: {delta: 0.5, threshold: 30}}``.
     """
 
     model: Any = _DEFAULT
@@ -52,6 +56,7 @@ class Params(NamedTuple):
     target: str = "value"
     lags: int = 0
     time_of_day: bool = False
+    drift: Any = None
 
     @classmethod
     def read(cls, params: Mapping[str, Any]) -> Params:
@@ -90,15 +95,18 @@ class RiverDetector:
     """
 
     name: ClassVar[str] = "river"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __init__(self, params: Params, seed: int) -> None:
         self._params, self._seed = params, seed
         self._supervised = is_supervised(build(params.model, seed))
+        if params.drift is not None:
+            build_drift(params.drift, seed)  # a mistake is told now
         self._live: dict[int, _Live] = {}
         self._ts_ms: I64 = np.zeros((0, params.ring), np.int64)
         self._values: F64 = np.zeros((0, params.ring), np.float64)
         self._learned: I64 = np.zeros(0, np.int64)
+        self._made: I64 = np.zeros((0, 2), np.int64)  # when the model was made, and from which sample on
         self._slots = 0
 
     @classmethod
@@ -109,6 +117,7 @@ class RiverDetector:
         self._ts_ms = grown(self._ts_ms, slots)
         self._values = grown(self._values, slots)
         self._learned = grown(self._learned, slots)
+        self._made = grown(self._made, slots)
         self._slots = max(self._slots, slots)
 
     def step(self, slots: I64, ts_ms: I64, values: F64, learn: Bools) -> Scores:
@@ -136,35 +145,37 @@ class RiverDetector:
         place = count % self._params.ring
         self._ts_ms[slot, place], self._values[slot, place] = ts_ms, value
         self._learned[slot] = count + 1
+        count += 1
+        made_at, first = self._made[slot].tolist()
         if live is not None:
             live.learn(ts_ms, value)
-        if self._made_at(count + 1) == count + 1:
-            self._live[slot] = self._make(slot, count + 1)
-
-    def _made_at(self, count: int) -> int:
-        """How many samples there were when the model of a series with so many was made; 0 for never."""
-        since = count - self._params.warm_up
-        return 0 if since < 0 else count - since % self._params.remake_every
+            if live.drifted:
+                first = max(count - _ADOPTED, 0)
+            elif count - made_at < self._params.remake_every:
+                return
+        elif count < self._params.warm_up:
+            return
+        self._made[slot] = count, max(first, count - self._params.memory)
+        self._live[slot] = self._make(slot)
 
     def _revive(self, slot: int) -> _Live | None:
         """Make the model of a restored series again."""
-        count = int(self._learned[slot])
-        made_at = self._made_at(count)
-        if made_at == 0:
+        if self._made[slot, 0] == 0:
             return None
-        live = self._live[slot] = self._make(slot, made_at)
-        for at, value in self._history(slot, made_at, count):
+        live = self._live[slot] = self._make(slot)
+        for at, value in self._history(slot, int(self._made[slot, 0]), int(self._learned[slot])):
             live.score(at, value)
             live.learn(at, value)
         return live
 
-    def _make(self, slot: int, count: int) -> _Live:
-        """A new model that has learned the newest samples of the first ``count``."""
-        start = max(count - self._params.memory, 0)
+    def _make(self, slot: int) -> _Live:
+        """A new model that has learned what `_made` says."""
+        count, start = self._made[slot].tolist()
         history = self._history(slot, start, count)
         lags = [value for _, value in self._history(slot, max(start - _LAGS, 0), start)] or [history[0][1]]
         model = build(self._params.model, self._seed)
-        return _Live(model, self._supervised, self._params, history, lags)
+        drift = build_drift(self._params.drift, self._seed) if self._params.drift is not None else None
+        return _Live(model, self._supervised, self._params, history, lags, drift)
 
     def _history(self, slot: int, start: int, stop: int) -> list[tuple[int, float]]:
         places = np.arange(start, stop) % self._params.ring
@@ -172,6 +183,7 @@ class RiverDetector:
 
     def evict(self, slots: I64) -> None:
         self._learned[slots] = 0
+        self._made[slots] = 0
         self._ts_ms[slots] = 0
         self._values[slots] = 0.0
         for slot in slots.tolist():
@@ -182,6 +194,7 @@ class RiverDetector:
             "ts_ms": self._ts_ms[: self._slots],
             "values": self._values[: self._slots],
             "learned": self._learned[: self._slots],
+            "made": self._made[: self._slots],
         }
 
     @classmethod
@@ -196,6 +209,7 @@ class RiverDetector:
             raise ValueError(f"river: snapshot holds {state['values'].shape[1]} samples a series")
         self._ts_ms, self._values = state["ts_ms"].copy(), state["values"].copy()
         self._learned, self._slots = state["learned"].copy(), len(state["learned"])
+        self._made = state["made"].copy()
         self._live.clear()
 
 
@@ -209,6 +223,7 @@ class _Live:
         params: Params,
         history: list[tuple[int, float]],
         lags: list[float],
+        drift: Any,
     ) -> None:
         values = np.array([value for _, value in history])
         self._model, self._supervised, self._params = model, supervised, params
@@ -222,9 +237,11 @@ class _Live:
         self._typical, self._start, self._excess, self._learned = 0.0, 1.0, 1.0, 0
         self._said: deque[float] = deque(maxlen=max(len(history) // 2, 16))
         self._newest = 0.0
+        self._drift = drift
         for at, value in history:
             self.score(at, value)
             self.learn(at, value)
+        self.drifted = False  # what it was made from holds no change point that it does not know
         self._measure()
 
     def _measure(self) -> None:
@@ -251,6 +268,9 @@ class _Live:
         self._learned += 1
         if self._learned % _MEASURED == 0:
             self._measure()
+        if self._drift is not None:
+            self._drift.update(min(max(self._scaled(value), -_DRIFT_LIMIT), _DRIFT_LIMIT))
+            self.drifted = self._drift.drift_detected
         x, y = self._features(ts_ms, value)
         if self._supervised:
             self._model.learn_one(x, y)

@@ -17,6 +17,7 @@ from typing import Any, Final
 import river.anomaly
 import river.base
 import river.compose
+import river.drift
 
 _DOTTED: Final = re.compile(r"[a-z_]+(\.[a-z_]+)*\.[A-Z]\w*")
 
@@ -43,6 +44,15 @@ def build(spec: Any, seed: int) -> Any:
         return kind(**made)
     except (TypeError, ValueError, AssertionError) as error:
         raise ValueError(f"river: {name} refuses {params}: {error}") from error
+
+
+def build_drift(spec: Any, seed: int) -> Any:
+    """A new detector of change of `river.drift`, written as models are; ``ValueError`` for anything else."""
+    name, params = _named(spec)
+    made = build({name if "." in name else f"drift.{name}": params}, seed)
+    if not isinstance(made, river.base.DriftDetector):
+        raise ValueError(f"river: {name} detects no drift; use ADWIN, PageHinkley or KSWIN")  # noqa: TRY004
+    return made
 
 
 def is_supervised(model: Any) -> bool:

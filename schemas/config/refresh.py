@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 from msgspec import Meta
 
@@ -28,6 +28,13 @@ class RefreshRule(Section, frozen=True):
         int, Meta(ge=1000, description="The model is fitted on this much of the newest history.")
     ] = 28 * 86_400_000
     on_drift: Annotated[bool, Meta(description="Fit anew when the residual drifts.")] = True
+    drift: Annotated[
+        Literal["adwin", "page_hinkley"],
+        Meta(
+            description="What finds a drift, of river: ADWIN, or Page-Hinkley, which finds a change of the "
+            "mean somewhat sooner, is blind to spikes and takes a hundredth of the time."
+        ),
+    ] = "adwin"
     auto_adopt: Annotated[
         bool, Meta(description="Put a new model into use at once; else `tocsin artifacts adopt` does.")
     ] = True

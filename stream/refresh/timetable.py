@@ -19,13 +19,17 @@ from schemas.request import Failed, Fitted, Trigger
 from schemas.series import Series
 
 MAX_SERIES: Final = 200_000
-"""Series remembered, some 400 bytes each (5 KB where drift is watched); further ones get no model."""
+"""Series remembered, some 400 bytes each; further ones get no model. Where drift is watched it is 5 KB more
+for ADWIN and 1 KB for Page-Hinkley.
+"""
 
 MAX_DOUBLINGS: Final = 10
 """Of the pause after failures: beyond it a model would never be tried again."""
 
-RESIDUAL_LIMIT: Final = 10.0
-"""In widths of the band; what lies beyond is an anomaly and not a drift."""
+RESIDUAL_LIMIT: Final = {"adwin": 10.0, "page_hinkley": 1.0}
+"""In widths of the band; what lies beyond is an anomaly and not a drift. Page-Hinkley adds up what it sees,
+so that a single sample must stay far below its threshold.
+"""
 
 
 class Model:
@@ -51,7 +55,14 @@ class Watched:
         drifting = [model for each in (models, *(g.models for g in groups)) for model in each.values()]
         self.on_drift = [model for model in drifting if model.rule.on_drift]
         """Models that a drift of this series makes old."""
-        self.drift: Any = _detector() if self.on_drift else None
+        self.drift = {kind: _detector(kind) for kind in sorted({m.rule.drift for m in self.on_drift})}
+        """What finds a drift of the residual, by the name that rules have for it."""
+
+    def drifted(self, kind: str) -> None:
+        """The models whose rules ask this detector are to be fitted anew."""
+        for model in self.on_drift:
+            if model.rule.drift == kind and model.fitted_ms is not None:
+                model.wish = Trigger.DRIFT
 
 
 class Due(NamedTuple):
@@ -111,14 +122,11 @@ class Timetable:
 
         Also for those of its groups, which have no residuals.
         """
-        if watched.drift is None:
-            return
-        for residual in residuals.clip(-RESIDUAL_LIMIT, RESIDUAL_LIMIT).tolist():
-            watched.drift.update(residual)
-            if watched.drift.drift_detected:
-                for model in watched.on_drift:
-                    if model.fitted_ms is not None:
-                        model.wish = Trigger.DRIFT
+        for kind, detector in watched.drift.items():
+            for residual in residuals.clip(-RESIDUAL_LIMIT[kind], RESIDUAL_LIMIT[kind]).tolist():
+                detector.update(residual)
+                if detector.drift_detected:
+                    watched.drifted(kind)
 
     def told(self, command: Command) -> None:
         """A person asks for new models, or says what an anomaly was, which changes what may be learned."""
@@ -231,8 +239,12 @@ def residuals(
     return found
 
 
-def _detector() -> Any:
-    from river.drift import ADWIN  # noqa: PLC0415  # only where a rule asks for it
+def _detector(kind: str) -> Any:
+    """For residuals in widths of the band: noise has a mean size of about a twelfth of one."""
+    from river import drift  # noqa: PLC0415  # only where a rule asks for it
 
-    adwin: Any = ADWIN
-    return adwin(delta=1e-4, clock=32, grace_period=300)
+    adwin: Any = drift.ADWIN
+    page_hinkley: Any = drift.PageHinkley
+    if kind == "adwin":
+        return adwin(delta=1e-4, clock=32, grace_period=300)
+    return page_hinkley(min_instances=300, delta=0.02, threshold=10.0)

@@ -19,6 +19,14 @@ MODELS = {
     "Gaussian of differences": {"model": "GaussianScorer", "target": "difference"},
     "absolute deviation of differences": {"model": "StandardAbsoluteDeviation", "target": "difference"},
     "forecast": {"model": {"PredictiveAnomalyDetection": {"predictive_model": SNARIMAX}}},
+    "adopts what Page-Hinkley finds": {
+        "model": {"GaussianScorer": {"window_size": 500, "grace_period": 16}},
+        "drift": {"PageHinkley": {"delta": 0.5, "threshold": 30}},
+    },
+    "adopts what ADWIN finds": {
+        "model": {"GaussianScorer": {"window_size": 500, "grace_period": 16}},
+        "drift": {"ADWIN": {"delta": 0.0001}},
+    },
     "filter of trees": {"model": {"QuantileFilter": {"anomaly_detector": "anomaly.OneClassSVM", "q": 0.99}}},
 }
 
@@ -47,11 +55,31 @@ def test_a_pipeline_is_a_list():
         ({"memory": 1}, "memory is a whole number from 32"),
         ({"target": "lag"}, "target is value or difference"),
         ({"depth": 1}, "no parameter 'depth'"),
+        ({"drift": "PageHinkly"}, "no model 'drift.PageHinkly'"),
+        ({"drift": "anomaly.OneClassSVM"}, "detects no drift; use ADWIN, PageHinkley"),
     ],
 )
 def test_a_wrong_parameter_is_named(params, message):
     with pytest.raises(ValueError, match=message):
         RiverDetector.create(params, 1)
+
+
+@pytest.mark.parametrize("what", ["adopts what Page-Hinkley finds", "adopts what ADWIN finds"])
+def test_a_change_point_is_adopted(what):
+    """A shift widens what a model of both levels takes for usual; one of the new level is sharp."""
+    values = 50 + np.random.default_rng(1).normal(size=900)
+    values[600:] += 12
+    values[700] -= 9
+    surprise = []
+    for params in (MODELS[what], {**MODELS[what], "drift": None}):
+        one = RiverDetector.create(params, 1)
+        one.reserve(1)
+        at = 60_000 * np.arange(len(values))
+        said = one.step(np.zeros(len(values), np.int64), at, values, np.ones(len(values), np.bool_))
+        surprise.append(float(said.surprise[700]))
+        assert said.surprise[600] > 3.0
+    assert surprise[0] > 3.0
+    assert surprise[1] < 1.5
 
 
 def test_a_spike_is_found_by_a_river_model_in_the_engine():

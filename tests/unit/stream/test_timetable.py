@@ -1,6 +1,8 @@
 """When a model is due, in event time."""
 
+import msgspec
 import numpy as np
+import pytest
 
 from schemas import config
 from schemas.control import Label, Refresh
@@ -91,6 +93,38 @@ def test_a_drift_of_the_residual_asks_for_a_model_and_noise_does_not():
     assert asked(table) == []
     table.residuals(watched, noise[2000:] + 2)
     assert asked(table) == [Trigger.DRIFT]
+
+
+@pytest.mark.parametrize("kind", ["adwin", "page_hinkley"])
+def test_a_rule_chooses_what_finds_a_drift(kind):
+    """Residuals in widths of the band, of which noise takes a twelfth, and a spike many."""
+    rule = msgspec.structs.replace(CFG.rules[0], drift=kind)
+    table = Timetable(msgspec.structs.replace(CFG, rules=[rule]))
+    watched = table.saw(SERIES, 0, HOUR)
+    assert watched is not None
+    table.serves("iforest", SERIES, "a", HOUR)
+    residuals = np.random.default_rng(2).normal(0, 0.1, 4000)
+    residuals[1000] = 50.0
+    table.residuals(watched, residuals[:2000])
+    assert asked(table) == []
+    table.residuals(watched, residuals[2000:2500] + 0.1)
+    assert asked(table) == [Trigger.DRIFT]
+
+
+def test_a_drift_concerns_the_rules_that_ask_its_detector_alone():
+    rules = [
+        msgspec.structs.replace(CFG.rules[0], drift="page_hinkley"),
+        msgspec.structs.replace(CFG.rules[0], detector="aer", drift="adwin"),
+        msgspec.structs.replace(CFG.rules[0], detector="prophet", drift="page_hinkley", on_drift=False),
+    ]
+    table = Timetable(msgspec.structs.replace(CFG, rules=rules))
+    watched = table.saw(SERIES, 0, HOUR)
+    assert watched is not None
+    assert sorted(watched.drift) == ["adwin", "page_hinkley"]
+    for detector in ("iforest", "aer", "prophet"):
+        table.serves(detector, SERIES, "a", HOUR)
+    watched.drifted("page_hinkley")
+    assert [(due.model.rule.detector, due.trigger) for due in table.due(0.0)] == [("iforest", Trigger.DRIFT)]
 
 
 def test_a_label_and_a_person_ask_for_models():
