@@ -8,10 +8,9 @@ PYTHON ?= $(shell command -v python3.11 || echo python3)
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
-TESTS := $(wildcard tests/unit tests/contract tests/integration tests/console tests/faults)
 ARGS ?=
 
-.PHONY: help venv demo test lint types imports unit integration faults soak bench pictures screenshots lock clean need-java need-prometheus need-chromium
+.PHONY: help venv demo test test-quick test-broker lint types imports unit integration faults soak bench pictures screenshots lock clean need-java need-prometheus need-chromium
 
 help: ## Print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,8 +40,16 @@ need-chromium:
 demo: need-java $(STAMP) ## Replay a month of real telemetry through all parts on this machine
 	@$(BIN)/tocsin demo $(ARGS)
 
-test: need-java need-prometheus need-chromium lint types imports ## What CI runs: lint, types, import rule, unit, contract and integration tests
-	$(BIN)/pytest $(TESTS) $(ARGS)
+test: need-java need-prometheus need-chromium lint ## What CI runs: lint, types, import rule and all tests, in two halves side by side
+	@echo "Two halves run side by side, and each prints when it is done: unit, contract and console tests; types, integration and fault tests."
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-quick types imports test-broker
+
+# First, beside the types: it compiles the kernels that the other half needs, too.
+test-quick: need-prometheus need-chromium $(STAMP)
+	$(BIN)/pytest tests/unit tests/contract tests/console $(ARGS)
+
+test-broker: need-java need-prometheus $(STAMP)
+	$(BIN)/pytest tests/integration tests/faults $(ARGS)
 
 lint: $(STAMP) ## Check style and layout
 	$(BIN)/ruff check .
@@ -55,7 +62,7 @@ imports: $(STAMP) ## Check that imports follow schemas <- detectors <- stream <-
 	$(BIN)/lint-imports
 
 unit: need-prometheus $(STAMP) ## Run the tests that need no broker
-	$(BIN)/pytest $(wildcard tests/unit tests/contract) $(ARGS)
+	$(BIN)/pytest tests/unit tests/contract $(ARGS)
 
 integration: need-java need-prometheus $(STAMP) ## Run the tests on the real broker and the real engine
 	$(BIN)/pytest tests/integration $(ARGS)
