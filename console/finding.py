@@ -137,8 +137,9 @@ async def cancel(job_id: str, state: Shared) -> JobView:
 
 
 @router.get("/models")
-async def models() -> Models:
+def models() -> Models:
     """The names that `/find` takes."""
+    # In a thread: the first time it imports every detector, and nobody else may wait for scikit-learn.
     names = finding.models()
     return Models(models=names, takes_many=[name for name in names if finding.takes_many(name)])
 

@@ -180,6 +180,18 @@ async def test_a_query_can_only_look(api: httpx.AsyncClient, sql: str, said: str
     assert reply.status_code in {400, 403}
 
 
+async def test_the_rows_of_a_query_come_as_columns_within_the_same_limits(api: httpx.AsyncClient) -> None:
+    rows = "telemetry_dedup WHERE series_id IN (SELECT series_id FROM series WHERE metric = 'web_response')"
+    found = (
+        await api.post("/query", json={"query": f"SELECT ts, value FROM {rows} ORDER BY ts DESC"})
+    ).json()
+    assert found["ts_ms"] == [START_MS + n * STEP_MS for n in range(SAMPLES)]
+    assert found["columns"]["value"] == pytest.approx(wave("web_response").tolist())
+    refused = await api.post("/query", json={"query": "SELECT now() AS t, file('/etc/passwd') AS x"})
+    assert "file is not allowed" in problem(refused, 403)
+    assert "query is missing" in problem(await api.post("/query", json={}), 422)
+
+
 async def test_only_servers_of_the_configuration_are_read(api: httpx.AsyncClient) -> None:
     source = {"host": "169.254.169.254", "port": 80, "query": "SELECT 1"}
     reply = await api.post("/find", json={"models": ["default"], "data_source": source})
