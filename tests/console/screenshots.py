@@ -42,7 +42,7 @@ VIEWS: Final = {
 NAMES: Final = ("table", "statistics", "together", "comparison", "analysis")
 
 
-async def take(url: str) -> None:
+async def take(url: str, only: str | None) -> None:
     chromium = shutil.which("chromium")
     if chromium is None:
         sys.exit("install chromium: it takes the pictures")
@@ -50,7 +50,8 @@ async def take(url: str) -> None:
         browser = await playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         for language in WORDS:
             for scheme in ("light", "dark"):
-                await _all_pages(browser, url, language, scheme)
+                if only in {None, f"{language}-{scheme}"}:
+                    await _all_pages(browser, url, language, scheme)
         await browser.close()
 
 
@@ -135,13 +136,14 @@ async def demo() -> AsyncIterator[str]:
 async def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--url", help="of pages that run already")
+    parser.add_argument("--only", help="one language and theme, as ru-dark")
     options = parser.parse_args()
     IMAGES.mkdir(parents=True, exist_ok=True)
     if options.url:
-        await take(options.url.rstrip("/"))
+        await take(options.url.rstrip("/"), options.only)
         return
     async with demo() as url:
-        await take(url)
+        await take(url, options.only)
 
 
 if __name__ == "__main__":
