@@ -19,8 +19,10 @@ import msgspec
 from schemas import config
 
 PROGRAM: Final = (
-    "import sys, msgspec; from schemas.config import Config; from stream.worker import worker; "
-    "worker.main(msgspec.json.decode(sys.stdin.buffer.read(), type=Config))"
+    "import sys, msgspec; from schemas.config import Config; from stream import logs; "
+    "from stream.worker import worker; "
+    "cfg = msgspec.json.decode(sys.stdin.buffer.read(), type=Config); "
+    "logs.configure(cfg.log, 'worker'); worker.main(cfg)"
 )
 """`tocsin worker` with its configuration on standard input."""
 

@@ -34,7 +34,7 @@ from schemas import config
 from schemas.artifact import ArtifactMessage
 from schemas.event import AnomalyEvent
 from schemas.request import Answer, Failed, Fitted, Refit, Trigger
-from stream import kafka, observe, topics
+from stream import kafka, logs, observe, topics
 from stream.local.broker import LocalKafka
 from stream.local.clickhouse import LocalClickHouse
 from stream.local.process import free_port
@@ -185,10 +185,9 @@ def series_names(count: int) -> list[str]:
 
 
 def _week(seed: int) -> tuple[Any, Any]:
-    """Times and values: a day, and noise."""
-    rows = np.arange(SAMPLES)
-    wave = 10 + np.sin(rows / 288 * 2 * np.pi) + np.random.default_rng(seed).normal(0, 0.3, SAMPLES)
-    return END_MS - STEP_MS * (SAMPLES - rows), wave
+    """Times and values, as `bench.load` sends them: models of anything else would alert all the time."""
+    values = np.random.default_rng(seed).normal(10.0, 1.0, SAMPLES)
+    return END_MS - STEP_MS * (SAMPLES - np.arange(SAMPLES)), values
 
 
 def _first_model(detector: str) -> ArtifactMessage:
@@ -231,6 +230,7 @@ def configure(bootstrap: str, clickhouse: config.ClickHouse, folder: Path, plan:
         engine=config.Engine(detectors=[*config.Engine().detectors, model]),
         snapshots=config.Snapshots(url=str(folder / "snapshots")),
         metrics=config.Metrics(worker_port=free_port(), trainer_port=free_port()),
+        log=config.Log(level="warning"),
     )
 
 
@@ -242,7 +242,7 @@ async def _running(cfg: config.Config, plan: Plan) -> AsyncIterator[Bench]:
     sending = (cfg.kafka.bootstrap_servers, "telemetry", PARTITIONS, "columnar", plan.rate, 1e9)
     helpers = [
         spawn.Process(target=load.run_steady, args=sending),
-        spawn.Process(target=trainer.main, args=(cfg,)),
+        spawn.Process(target=_train, args=(cfg,)),
     ]
     producer = kafka.producer(cfg.kafka)
     answers = kafka.consumer(cfg.kafka, cfg.topics.results.name)
@@ -264,6 +264,11 @@ async def _running(cfg: config.Config, plan: Plan) -> AsyncIterator[Bench]:
                 helper.terminate()
                 helper.join()
             await kafka.stop(producer, answers, subscriber)
+
+
+def _train(cfg: config.Config) -> None:
+    logs.configure(cfg.log, "trainer")
+    trainer.main(cfg)
 
 
 async def _begun(worker: WorkerProcess) -> None:
@@ -330,6 +335,7 @@ def measure(plan: Plan) -> str:
     ):
         address = config.ClickHouse(host=server.host, port=server.port)
         cfg = configure(broker.bootstrap, address, Path(folder), plan)
+        logs.configure(cfg.log, "bench")
         _store_history(cfg, series_names(plan.series))
         windows = asyncio.run(_measure(cfg, plan))
     titles = "| window | seconds | events | p50 ms | p99 ms | p99, by that of quiet |"
