@@ -16,6 +16,7 @@ from console.find import Cache, Executor, Jobs
 from console.finding import router as finding
 from console.guard import Guard
 from console.models import ProblemDetails
+from console.serving import Serving
 from console.state import State
 from schemas import config
 from stream.store.clickhouse import ClickHouse
@@ -41,6 +42,7 @@ def create_app(cfg: config.Config, execute: Executor) -> FastAPI:
     app.state.tocsin = State(
         cfg=cfg,
         store=ClickHouse(cfg.clickhouse),
+        serving=Serving(cfg),
         jobs=Jobs(execute, Cache(cfg.console.cache_bytes), cfg.console.find_deadline_ms / 1000),
     )
     problems.install(app)
@@ -63,6 +65,9 @@ def create_app(cfg: config.Config, execute: Executor) -> FastAPI:
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state: State = app.state.tocsin
+    following = asyncio.create_task(state.serving.run())
     yield
+    following.cancel()
+    await asyncio.gather(following, return_exceptions=True)
     await state.jobs.close()
     await asyncio.shield(state.store.close())

@@ -21,6 +21,7 @@ from console.models import Answer, FindRequest, ModelProgress, Models
 from console.models import Job as JobView
 from console.problems import ProblemError
 from console.state import Shared, State
+from schemas.find import Fitted
 from stream.refresh import finding
 from stream.refresh.frames import Frame, from_arrow, from_csv
 
@@ -64,16 +65,31 @@ async def find_by_query(
     query: Annotated[str | None, Query(max_length=100_000)] = None,
     start: Annotated[str | None, Query(max_length=64)] = None,
     end: Annotated[str | None, Query(max_length=64)] = None,
+    parameters: Annotated[str, Query(max_length=100_000, description="JSON, as in the body of POST.")] = "{}",
+    refit: bool = False,
     format: Format = "json",  # noqa: A002
     accept: Accept = "*/*",
+    wait_ms: Wait = None,
 ) -> Response:
     """The same with query parameters, or with the JSON body of POST."""
     body = await http.body()
     if body:
-        return await _find(_parsed(body), state, format, accept)
+        return await _find(_parsed(body), state, format, accept, wait_ms)
     source = {k: v for k, v in {"host": host, "port": port, "query": query}.items() if v is not None}
-    asked = {"models": models or [], "column_name": column_name, "start": start, "end": end}
-    return await _find(_parsed(json.dumps(asked | {"data_source": source or None})), state, format, accept)
+    try:
+        given = json.loads(parameters)
+    except ValueError as error:
+        raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"parameters is not JSON: {error}") from None
+    asked = {
+        "models": models or [],
+        "column_name": column_name,
+        "start": start,
+        "end": end,
+        "data_source": source or None,
+        "parameters": given,
+        "refit": refit,
+    }
+    return await _find(_parsed(json.dumps(asked)), state, format, accept, wait_ms)
 
 
 @router.post("/find/file", response_model=dict[str, Answer], **_BODY)
@@ -95,7 +111,7 @@ async def find_in_file(
         frame = await asyncio.to_thread(
             from_csv, copy.name, file.filename or "file.csv", state.cfg.console.max_rows
         )
-    return await _ask(asked, frame, state, format, accept, wait_ms)
+    return await _ask(asked, sources.Source(frame), state, format, accept, wait_ms)
 
 
 @router.get("/find/{job_id}", response_model=dict[str, Answer], **_BODY)
@@ -153,13 +169,11 @@ def _parsed(text: str | bytes) -> FindRequest:
         ) from None
 
 
-async def _find(
-    request: FindRequest, state: State, form: str, accept: str, wait_ms: int | None = None
-) -> Response:
+async def _find(request: FindRequest, state: State, form: str, accept: str, wait_ms: int | None) -> Response:
     return await _ask(request, await _read(request, state), state, form, accept, wait_ms)
 
 
-async def _read(request: FindRequest, state: State) -> Frame:
+async def _read(request: FindRequest, state: State) -> sources.Source:
     source = request.data_source
     if source is None or source.query is None:
         if source is not None and source.host is not None:
@@ -168,16 +182,17 @@ async def _read(request: FindRequest, state: State) -> Frame:
             )
         return await state.store.run(sources.telemetry, request, state.cfg.console)
     table = await sources.query(state.cfg, source.host, source.port, source.query)
-    return await asyncio.to_thread(from_arrow, table)
+    frame = await asyncio.to_thread(from_arrow, table)
+    return sources.Source(frame, dict.fromkeys(frame.columns, source.series) if source.series else {})
 
 
 async def _ask(
-    request: FindRequest, frame: Frame, state: State, form: str, accept: str, wait_ms: int | None
+    request: FindRequest, source: sources.Source, state: State, form: str, accept: str, wait_ms: int | None
 ) -> Response:
     start, end = (
         None if each is None else round(each.timestamp() * 1000) for each in (request.start, request.end)
     )
-    frame = frame.between(start, end)
+    frame = source.frame.between(start, end)
     if not len(frame):
         raise ProblemError(HTTPStatus.BAD_REQUEST, "There are no samples in this range.")
     tasks = {}
@@ -185,10 +200,19 @@ async def _ask(
         model = finding.canonical(name)
         params = request.parameters.get(name, request.parameters.get(model, {}))
         columns = _columns(request, frame, model)
-        tasks[name] = finding.task(model, frame, columns, params, state.cfg.engine)
+        plain = not request.refit and set(params) <= {"alert_budget"}
+        fitted = await _fitted(state, model, frame, source.series.get(columns[0])) if plain else None
+        tasks[name] = finding.task(model, frame, columns, params, state.cfg.engine, fitted)
     found = state.jobs.start(tasks)
     await found.wait((state.cfg.console.find_wait_ms if wait_ms is None else wait_ms) / 1000)
     return _answer(found, form, accept)
+
+
+async def _fitted(state: State, model: str, frame: Frame, series: str | None) -> Fitted | None:
+    """The model in use for a series, if it can judge these samples."""
+    if series is None or model == finding.DEFAULT or finding.takes_many(model):
+        return None
+    return await state.serving.of(model, series, int(frame.ts_ms[0]), int(frame.ts_ms[-1]))
 
 
 def _columns(request: FindRequest, frame: Frame, model: str) -> list[str]:

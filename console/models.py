@@ -42,6 +42,12 @@ class DataSource(Closed):
         description="A SELECT with one time column and columns of numbers, run read-only.",
         examples=["SELECT ts AS timestamp, value FROM telemetry_dedup WHERE ..."],
     )
+    series: str | None = Field(
+        None,
+        min_length=1,
+        max_length=1024,
+        description="The series that the rows are of, as GET /series has it: its model in use judges them.",
+    )
 
 
 class Queried(BaseModel):
@@ -73,6 +79,11 @@ class FindRequest(Closed):
     end: Utc | None = Field(None, description="The time after the last one.")
     parameters: dict[str, dict[str, Any]] = Field(
         default_factory=dict, description="Parameters by model, as GET /models lists them."
+    )
+    refit: bool = Field(
+        False,
+        description="Fit models on these samples, though one is in use for the series; so are those with "
+        "parameters other than alert_budget.",
     )
 
 
@@ -106,8 +117,18 @@ class Interval(BaseModel):
     severity: float = Field(description="Mean score of the interval; 1.0 is the threshold.")
 
 
+ArtifactId = Annotated[
+    str | None,
+    Field(
+        description="The model in use for the series (GET /artifacts) that has judged; null where one was "
+        "fitted on these samples, or the detector learns as it goes."
+    ),
+]
+
+
 class PointsFound(BaseModel):
     kind: Literal["points"] = "points"
+    artifact: ArtifactId
     points: list[Point]
 
 
@@ -115,11 +136,13 @@ class ColumnsFound(BaseModel):
     """The same as lists of equal length by column, with ``ts_ms`` (Unix milliseconds) for the timestamps."""
 
     kind: Literal["columns"] = "columns"
+    artifact: ArtifactId
     columns: dict[str, list[float | bool | None]]
 
 
 class IntervalsFound(BaseModel):
     kind: Literal["intervals"] = "intervals"
+    artifact: ArtifactId
     intervals: list[Interval]
 
 

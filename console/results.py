@@ -60,7 +60,8 @@ def _json(part: Part) -> dict[str, Any]:
         return {"kind": "error", "error": part.error or "cancelled"}
     names, found = rows(part.found)
     kind = "intervals" if isinstance(part.found, IntervalsFound) else "points"
-    return {"kind": kind, kind: [dict(zip(names, row, strict=True)) for row in found]}
+    used = part.found.artifact or None
+    return {"kind": kind, "artifact": used, kind: [dict(zip(names, row, strict=True)) for row in found]}
 
 
 def _columns(part: Part) -> dict[str, Any]:
@@ -75,7 +76,7 @@ def _columns(part: Part) -> dict[str, Any]:
     columns = {name: np.frombuffer(packed, "<f8").tolist() for name, packed in numbers.items()}
     columns["ts_ms"] = np.frombuffer(found.ts_ms, "<i8").tolist()
     columns["anomaly"] = np.frombuffer(found.anomaly, np.bool_).tolist()
-    return {"kind": "columns", "columns": columns}  # NaN becomes null
+    return {"kind": "columns", "artifact": found.artifact or None, "columns": columns}  # NaN becomes null
 
 
 def _csv(part: Part) -> str:

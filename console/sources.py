@@ -6,7 +6,7 @@ import asyncio
 import re
 from collections.abc import Iterator, Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -140,7 +140,14 @@ def _same(one: str, other: str) -> bool:
     return one.lower() == other.lower() or {one.lower(), other.lower()} <= _LOCAL_NAMES
 
 
-def telemetry(client: Client, request: FindRequest, limits: config.Console) -> Frame:
+class Source(NamedTuple):
+    """Samples to ask about, and of the columns that are series of the telemetry their texts."""
+
+    frame: Frame
+    series: Mapping[str, str] = {}
+
+
+def telemetry(client: Client, request: FindRequest, limits: config.Console) -> Source:
     """Samples of the telemetry table; ``column_name`` is a metric or the text of a series.
 
     Each series of the metric is a column by its text, and by the metric's name where it is the only one.
@@ -155,12 +162,13 @@ def telemetry(client: Client, request: FindRequest, limits: config.Console) -> F
             f"These are {rows} samples, more than {limits.max_rows}: give start and end.",
         )
     times = np.unique(np.concatenate([each.ts_ms for each in found.values()]))
-    columns = {}
+    columns, series = {}, {}
     for text, each in found.items():
         column = np.full(len(times), np.nan)
         column[np.searchsorted(times, each.ts_ms)] = each.values
-        columns[_title(text, texts, request.column_name)] = column
-    return Frame(times, columns)
+        title = _title(text, texts, request.column_name)
+        columns[title], series[title] = column, text
+    return Source(Frame(times, columns), series)
 
 
 def _series(client: Client, name: str | None) -> list[str]:

@@ -9,6 +9,7 @@ from fastapi import Depends, Request
 
 from console.find import Jobs
 from console.rates import Rates
+from console.serving import Serving
 from schemas import config
 from stream.store.clickhouse import ClickHouse
 
@@ -18,6 +19,7 @@ class State:
     cfg: config.Config
     store: ClickHouse
     jobs: Jobs
+    serving: Serving
     rates: Rates = field(default_factory=Rates)
 
 

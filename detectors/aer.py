@@ -115,6 +115,11 @@ class Prepared(NamedTuple):
         except FitError as error:
             return error
 
+    def scaled_as(self, low: float, half: float) -> F32:
+        """All values, in the scale of another history."""
+        values = self.low + self.half * (self.scaled.astype(np.float64) + 1.0)
+        return ((values - low) / half - 1.0).clip(-_FAR, _FAR).astype(np.float32)
+
     def windows(self) -> F32:
         """The windows to learn (n, 100)."""
         windows: F32 = self.scaled[self.starts[:, None] + np.arange(WINDOW)]

@@ -16,6 +16,9 @@ from detectors.aer_network import Network, Weights, initial
 from detectors.protocol import F32, I64
 
 BATCH: Final = 64
+TOGETHER: Final = 512
+"""Windows that are unfolded at once: 100 MB, and no faster with more."""
+
 _RATE: Final = 1e-3
 _BETAS: Final = (0.9, 0.999)
 _EPSILON: Final = 1e-7
@@ -48,6 +51,18 @@ def train(series: Sequence[Scaled], epochs: int, seed: int, stack: int, device: 
                     break
             found += run.ended()
     return found
+
+
+def unfolded(weights: F32, windows: F32) -> F32:
+    """As `detectors.aer_kernel.unfolded` to 1e-6, in half the time for thousands of windows."""
+    device = torch.device("cpu")
+    stacked = Weights.of(torch.from_numpy(weights)[None])
+    said = []
+    with _one_thread(), torch.inference_mode():
+        for some in np.array_split(windows, range(TOGETHER, len(windows), TOGETHER)):
+            values = torch.from_numpy(np.ascontiguousarray(some.T))[:, None]
+            said.append(Network(1, len(some), device).forward(stacked, values)[:, 0].numpy().T)
+    return np.concatenate(said)
 
 
 @contextmanager

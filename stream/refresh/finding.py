@@ -15,7 +15,7 @@ from detectors.ensemble import Ensemble, band
 from detectors.protocol import Samples
 from detectors.tails import tail_for
 from schemas import config
-from schemas.find import FindTask, Found, Interval, IntervalsFound, PointsFound
+from schemas.find import FindTask, Fitted, Found, Interval, IntervalsFound, PointsFound
 from stream.errors import UserError
 from stream.refresh.frames import Frame
 
@@ -52,20 +52,30 @@ def takes_many(model: str) -> bool:
 
 
 def task(
-    model: str, frame: Frame, columns: list[str], params: dict[str, Any], engine: config.Engine
+    model: str,
+    frame: Frame,
+    columns: list[str],
+    params: dict[str, Any],
+    engine: config.Engine,
+    fitted: Fitted | None = None,
 ) -> FindTask:
-    """The question as it travels."""
+    """The question as it travels; ``fitted`` names the artifact to judge with."""
     return FindTask(
         model=model,
         ts_ms=frame.ts_ms.astype("<i8").tobytes(),
         columns={name: frame.columns[name].astype("<f8").tobytes() for name in columns},
         params=params,
         engine=engine,
+        fitted=fitted,
     )
 
 
-def find(asked: FindTask) -> Found:
-    """Answer it; raises `UserError` or ``ValueError`` when the model cannot work on this."""
+def find(asked: FindTask, artifact: Artifact | None = None) -> Found:
+    """Answer it; raises `UserError` or ``ValueError`` when the model cannot work on this.
+
+    A model that is fitted judges with ``artifact``, the one that ``asked.fitted`` names, or without it is
+    fitted on the samples themselves.
+    """
     frame = Frame(
         np.frombuffer(asked.ts_ms, "<i8"),
         {name: np.frombuffer(column, "<f8") for name, column in asked.columns.items()},
@@ -78,15 +88,25 @@ def find(asked: FindTask) -> Found:
             f"{asked.model} takes one column: give column_name, one of {', '.join(frame.columns)}"
         )
     if asked.model == "aer":
-        return _intervals(asked, frame.ts_ms, values)
-    return _points(asked, name, frame.ts_ms, values)
+        return _intervals(asked, frame.ts_ms, values, artifact)
+    return _points(asked, name, frame.ts_ms, values, artifact)
 
 
-def _intervals(asked: FindTask, ts_ms: NDArray[np.int64], values: NDArray[np.float64]) -> IntervalsFound:
+def _used(asked: FindTask, artifact: Artifact | None) -> str:
+    return asked.fitted.artifact_id if asked.fitted is not None and artifact is not None else ""
+
+
+def _intervals(
+    asked: FindTask, ts_ms: NDArray[np.int64], values: NDArray[np.float64], artifact: Artifact | None
+) -> IntervalsFound:
     """The stretches that AER finds in the way in which it was published."""
-    from detectors.aer_offline import look_back  # noqa: PLC0415  # compiles for seconds
+    from detectors.aer_offline import look_back, look_back_with  # noqa: PLC0415  # compiles for seconds
 
-    (found,) = look_back(asked.params, [History(ts_ms, values.reshape(-1, 1))], asked.engine.seed)
+    history = History(ts_ms, values.reshape(-1, 1))
+    if artifact is None:
+        (found,) = look_back(asked.params, [history], asked.engine.seed)
+    else:
+        found = look_back_with(artifact, history)
     if isinstance(found, FitError):
         raise found
     times = found.ts_ms.tolist()
@@ -98,6 +118,7 @@ def _intervals(asked: FindTask, ts_ms: NDArray[np.int64], values: NDArray[np.flo
             Interval(times[i.first], times[i.last], float(found.score[i.first : i.last + 1].mean()))
             for i in found.intervals
         ],
+        artifact=_used(asked, artifact),
     )
 
 
@@ -134,13 +155,20 @@ def _moments(asked: FindTask, frame: Frame) -> PointsFound:
     )
 
 
-def _points(asked: FindTask, name: str, ts_ms: NDArray[np.int64], values: NDArray[np.float64]) -> PointsFound:
+def _points(
+    asked: FindTask,
+    name: str,
+    ts_ms: NDArray[np.int64],
+    values: NDArray[np.float64],
+    fitted: Artifact | None,
+) -> PointsFound:
     """A word on each sample.
 
     An online detector learns as it goes: what it says of a sample depends on those before it alone. One that
-    is fitted has seen the whole range: this is for looking back.
+    is fitted here has seen the whole range: this is for looking back.
     """
-    engine, artifact = Engine(_engine(asked), config.Admission()), _fitted(asked, ts_ms, values)
+    engine = Engine(_engine(asked), config.Admission())
+    artifact = fitted if fitted is not None else _fitted(asked, ts_ms, values)
     columns = []
     for t, v in zip(_chunks(ts_ms), _chunks(values), strict=True):
         columns.append(engine.process(Samples([name], np.zeros(len(v), np.int64), t, v)))
@@ -159,6 +187,7 @@ def _points(asked: FindTask, name: str, ts_ms: NDArray[np.int64], values: NDArra
         lower=_bytes(joined["lower"]),
         upper=_bytes(joined["upper"]),
         anomaly=(joined["anomaly_started_ms"] != 0).astype(np.uint8).tobytes(),
+        artifact=_used(asked, fitted),
     )
 
 

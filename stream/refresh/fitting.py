@@ -25,6 +25,7 @@ from detectors import registry
 from detectors.batch import Artifact, BatchDetector, FitError, History, fits_many, is_batch, pack, unpack
 from schemas import config
 from schemas.artifact import ArtifactMessage, Manifest
+from schemas.find import FindTask
 from schemas.request import Failure, Find, Refit
 from stream.errors import UserError
 from stream.refresh import training
@@ -49,7 +50,7 @@ def work(job: Job) -> list[Outcome]:
     """Do a job, an outcome for each request; every failure that Python can see becomes one."""
     first = job.requests[0]
     if isinstance(first, Find):
-        return [_outcome(partial(_answered, first))]
+        return [_outcome(partial(_answered, first, job.cfg))]
     refits = [asked for asked in job.requests if isinstance(asked, Refit)]
     try:
         with contextlib.closing(Client.connect(job.cfg.clickhouse)) as client:
@@ -74,8 +75,19 @@ def _outcome(make: Callable[[], T]) -> T | NotDone:
         return NotDone(Failure.RAISED, f"{type(error).__name__}: {error}")
 
 
-def _answered(asked: Find) -> Answered:
-    return Answered(find(asked.task))
+def _answered(asked: Find, cfg: config.Config) -> Answered:
+    return Answered(find(asked.task, _named(asked.task, cfg)))
+
+
+def _named(task: FindTask, cfg: config.Config) -> Artifact | None:
+    """The artifact to judge with. One that the store has dropped since is done without: the answer tells."""
+    if task.fitted is None:
+        return None
+    try:
+        message = store_of(cfg).get(task.model, task.fitted.series, task.fitted.artifact_id)
+    except MissingArtifactError:
+        return None
+    return unpack(message.payload)
 
 
 class Learned(NamedTuple):
