@@ -76,6 +76,7 @@ async def _explore(page: Page, url: str, language: str, suffix: str) -> None:
     together, find, models = WORDS[language]
     await page.goto(f"{url}/?lang={language}")
     await choice(page, together).first.click()
+    await expect(page.get_by_text("service = redlab")).to_be_visible()  # the models change with the mode
     await settled(page)
     await page.get_by_role("combobox", name=models).click()
     await page.get_by_role("option", name="default", exact=True).click()
