@@ -144,6 +144,8 @@ def configured(kit: Kit, clickhouse: ClickHouseAddress, receiver: Receiver) -> c
     return msgspec.structs.replace(
         kit.cfg,
         inputs=[msgspec.structs.replace(kit.cfg.inputs[0], format="columnar")],
+        # Nobody is to succeed the only coordinator, however busy the machine is.
+        incidents=msgspec.structs.replace(kit.cfg.incidents, session_timeout_ms=30_000),
         notify=config.Notify(group_id=f"{group}-notify", targets=[target]),
         clickhouse=config.ClickHouse(
             host=clickhouse.host, port=clickhouse.port, database=clickhouse.database
