@@ -21,12 +21,13 @@ from detectors.mutes import Muted, Mutes
 from detectors.owners import Owners
 from detectors.panel import Panel
 from detectors.policy import BEYOND, Policies
-from detectors.protocol import F32, F64, I64, Asked, Bools, Samples, Scored, Scores, State
+from detectors.protocol import F32, F64, I64, Asked, Bools, Hint, Samples, Scored, Scores, State
 from detectors.reorder import Reorder
 from detectors.rows import part, prefixed
 from detectors.series import SeriesTable, Step
 from detectors.siblings import Lent, Siblings
 from detectors.silence import FORGOTTEN, GONE, LEFT, Silence
+from detectors.week import QUIET, Weeks
 from detectors.window import Admitted, Windows
 from schemas import config as schema
 from schemas.event import AnomalyEvent
@@ -77,6 +78,7 @@ class Engine:
         self._siblings = Siblings(config.alert_budget)
         self._silence = Silence(config.max_duration_samples)
         self._stillness = Stillness(config.max_duration_samples)
+        self._weeks = Weeks(config.alert_budget)
         self._mutes = Mutes()
         self._groups = [Groups(each, config) for each in config.groups]
         self._states = np.zeros(len(SampleState), np.int64)
@@ -188,7 +190,9 @@ class Engine:
 
     def _make_room(self, step: Step) -> None:
         self._owners.begin(step)
-        rooms: list[Any] = [self.windows, self._ensemble, self._stillness, self._panel, self._siblings]
+        rooms: list[Any] = [
+            self.windows, self._ensemble, self._stillness, self._weeks, self._panel, self._siblings
+        ]  # fmt: skip
         for each in rooms:
             each.reserve(len(self.series))
             if len(step.evicted):
@@ -230,9 +234,7 @@ class Engine:
         lent = self._lent(asked, admitted.ages[keep], bands, in_time)
         verdict, certain = self._verdict(asked, admitted.interval_ms[keep], bands, scores, lent)
         certain &= in_time
-        flat = in_time & self.policies.watches_flat(asked.slots)
-        flat &= self._stillness.flags(asked.slots, asked.values, asked.learn)
-        verdict.score[flat] = np.fmax(verdict.score[flat], STANDS_STILL)
+        rules = self._rules(asked, verdict, in_time)
         self._part_done("ensemble")
         cold = (states[keep] == SampleState.WARMING_UP) & ~certain
         verdict.score[cold] = np.nan
@@ -248,7 +250,7 @@ class Engine:
         silent, leaving = self._leaving(step, ts_ms, quieted)
         began_at, told, peaks = self._episodes.advance(
             np.arange(len(ts_ms))[keep], asked.slots, ts_ms[keep], asked.values, counts, verdict, scores,
-            _hints(said, scores.shape), certain | flat, flat, borrowed,
+            _hints(said, scores.shape), certain | (rules == Hint.FLAT), rules, borrowed,
             self.policies.least_samples(asked.slots), leaving,
         )  # fmt: skip
         self._fill(floats, started, keep, verdict, began_at)
@@ -310,6 +312,18 @@ class Engine:
         certain = policies.beyond(slots, asked.values)
         verdict.score[certain] = np.fmax(verdict.score[certain], BEYOND)
         return verdict, certain
+
+    def _rules(self, asked: Asked, verdict: Verdict, in_time: Bools) -> NDArray[np.uint8]:
+        """As `Hint`, which samples are anomalous for what no detector says; sets their scores."""
+        rules = np.zeros(len(in_time), np.uint8)
+        week = self._weeks.judge(asked)
+        self.policies.restrain(asked.slots, week.mean, week.band, week.score[np.newaxis])
+        broken = in_time & (week.score >= np.fmax(verdict.score, QUIET))
+        rules[broken], verdict.score[broken] = Hint.WEEK, week.score[broken]
+        flat = in_time & self.policies.watches_flat(asked.slots)
+        flat &= self._stillness.flags(asked.slots, asked.values, asked.learn)
+        rules[flat], verdict.score[flat] = Hint.FLAT, np.fmax(verdict.score[flat], STANDS_STILL)
+        return rules
 
     @staticmethod
     def _fill(
@@ -379,6 +393,7 @@ class Engine:
         """The whole state as arrays by name, most of them views that the next batch changes."""
         state: State = {"counts": self._states, "ensemble": self._ensemble.snapshot()}
         state["stillness"] = self._stillness.snapshot()
+        state["weeks"] = self._weeks.snapshot()
         state |= prefixed("mutes", self._mutes.snapshot())
         state["adopted"] = np.frombuffer(msgspec.msgpack.encode(self.adopted), np.uint8).copy()
         for name, each in self._parts().items():
@@ -400,6 +415,7 @@ class Engine:
         engine._states = state["counts"].copy()
         engine._ensemble.load(state["ensemble"])
         engine._stillness.load(state["stillness"])
+        engine._weeks.load(state["weeks"])
         engine.adopted |= msgspec.msgpack.decode(state["adopted"].tobytes(), type=dict[int, dict[str, str]])
         for name, each in engine._parts().items():
             each.load(part(name, state))

@@ -74,6 +74,7 @@ TOLD: Final = np.dtype(
         ("kind", "u1"),
         ("adopted", "u1"),
         ("borrowed", "u1"),
+        ("week", "u1"),  # whether it was opened for a part of the week that is not as before
         ("left", "u1"),  # the series ended, not the anomaly: `GONE` or `FORGOTTEN`, else 0
     ]
 )
@@ -88,6 +89,7 @@ _SETTLED: Final = np.uint32(24)  # quiet samples beyond the old band after which
 _SWINGS: Final = np.uint32(2)  # samples beyond half of the old band on each side: it is the spread that grew
 _VALUE, _VARIES = np.uint32(Hint.VALUE), np.uint32(Hint.SPREAD)
 _DRIFTS, _HOUR, _STANDS = np.uint32(Hint.DRIFT), np.uint32(Hint.PATTERN), np.uint32(Hint.FLAT)
+_WEEK = np.uint32(Hint.WEEK)
 _HEARD = 0.5  # a detector with a lower score gives no hint
 
 
@@ -127,7 +129,7 @@ class Episodes:
         scores: F32,
         hints: NDArray[np.uint8],
         certain: Bools,
-        flat: Bools,
+        rules: NDArray[np.uint8],
         borrowed: Bools,
         least: I64,
         leaving: NDArray[Any],
@@ -135,8 +137,9 @@ class Episodes:
         """Take *n* samples in order, of which those with ``counts`` can open or close.
 
         ``position`` increases: it numbers the samples for ``leaving`` (`LEAVING`, in order) and in what is
-        told. ``certain`` samples open whatever the last alert was, ``flat`` ones because the series stands
-        still, ``borrowed`` ones by the scale of siblings; ``least`` is how many samples an anomaly needs.
+        told. ``certain`` samples open whatever the last alert was, those with ``rules`` (`Hint.FLAT`,
+        `Hint.WEEK`) because of what no detector says, ``borrowed`` ones by the scale of siblings; ``least``
+        is how many samples an anomaly needs.
         What is forgotten leaves an empty row.
 
         Returns the start of the open anomaly after each sample (0 for none), records of `TOLD`, and for
@@ -151,7 +154,7 @@ class Episodes:
         found = _advance(
             rows, lines, self.peaks, *self._limits, position, slots, ts_ms, values, counts, verdict.score,
             verdict.expected, verdict.lower, verdict.upper, scores, hints,
-            certain, flat, borrowed, least, leaving, started, told, spoke,
+            certain, rules, borrowed, least, leaving, started, told, spoke,
         )  # fmt: skip
         return started, told[:found], spoke[:found]
 
@@ -260,8 +263,8 @@ def _count(row: Any, ts_ms: int, value: float, score: float, band: tuple[float, 
 
 @njit(cache=True, nogil=True, inline="always")
 def _kind(row: Any, value: float, adopted: bool) -> Any:
-    if row.hint == _STANDS:
-        return FLAT
+    if row.hint >= _STANDS:  # `Hint.FLAT` or `Hint.WEEK`
+        return FLAT if row.hint == _STANDS else PATTERN
     swings = min(row.above, row.below)
     if swings >= _SWINGS or (row.hint == _VARIES and (swings > 0 or row.outside == 0)):
         return SPREAD
@@ -299,6 +302,7 @@ def _tell(  # type: ignore[no-untyped-def]
     record.revision, record.samples = row.revision, row.samples
     record.kind = _kind(row, row.value, adopted)
     record.adopted, record.left, record.borrowed = adopted, left, row.borrowed
+    record.week = row.hint == _WEEK
     if status == CLOSE:
         record.ended_ms = at_ms if adopted else row.hot_ms
         row.open = np.uint32(0)
@@ -329,7 +333,7 @@ def _leave(rows, lines, peaks, leaving, told, spoke, found):  # type: ignore[no-
 @njit(cache=True, nogil=True)
 def _advance(  # type: ignore[no-untyped-def]
     rows, lines, peaks, close_after, max_duration, update_every, position, slots, ts_ms, values, counts,
-    score, expected, lower, upper, scores, hints, certain, flat, borrowed, least, leaving, started, told,
+    score, expected, lower, upper, scores, hints, certain, rules, borrowed, least, leaving, started, told,
     spoke,
 ):  # fmt: skip
     found = left = 0
@@ -342,11 +346,11 @@ def _advance(  # type: ignore[no-untyped-def]
         status = 0
         adopted = False
         fresh = counts[i] and (_fresh(row, ts_ms[i], score[i]) or certain[i])
-        outside = flat[i] or values[i] < lower[i] or values[i] > upper[i]
+        outside = rules[i] > 0 or values[i] < lower[i] or values[i] > upper[i]
         if counts[i] and (row.open == 1 or _opens(row, ts_ms[i], score[i], fresh, outside, least[i])):
             if row.open == 0:
                 _begin(row, row.waiting_ms, expected[i], lower[i], upper[i])
-                row.hint = _STANDS if flat[i] else np.uint32(_loudest(scores[:, i], hints[:, i]))
+                row.hint = np.uint32(rules[i] if rules[i] > 0 else _loudest(scores[:, i], hints[:, i]))
                 row.borrowed = np.uint32(borrowed[i])
                 peaks[slot, :] = np.float32(0.0)
                 status = OPEN

@@ -18,6 +18,7 @@ from detectors.protocol import F32, Detector
 from detectors.series import Names, series_id
 from detectors.siblings import NAME as SIBLINGS
 from detectors.silence import FORGOTTEN, GONE, LEFT, SILENCE, SPEAKING
+from detectors.week import NAME as WEEK
 from schemas.event import AnomalyEvent, Direction, Kind, Severity, Spoke, Status
 from schemas.series import Series
 
@@ -242,6 +243,7 @@ def _rules(record: np.void, limits: Limits) -> list[Spoke]:
         LIMITS: bool(limits.broken(float(record["worst"]))),
         STANDS: int(record["kind"]) == FLAT,
         SIBLINGS: bool(record["borrowed"]),
+        WEEK: bool(record["week"]),
     }
     return [Spoke(name, 1, float(record["peak"])) for name, speaks in spoke.items() if speaks]
 
@@ -279,6 +281,8 @@ def _reason(record: np.void, metric: str, limits: Limits) -> str:
     told = f"{metric} is {worst}" if status == OPEN else f"{metric} was {worst} at worst"
     if int(record["kind"]) == FLAT:
         told = f"{metric} stands still at {worst}, though it seldom keeps a value"
+    elif record["week"]:
+        told = f"{told}, and the hours before unlike these hours of earlier weeks"
     else:
         told = f"{told}, {limits.broken(float(record['worst'])) or _against_band(record)}"
     told += _HOW.get(int(record["kind"]), "")

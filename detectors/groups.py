@@ -203,7 +203,8 @@ class Groups:
         order = position * _AT_ONCE + 1 + _rank(position)
         started, told, peaks = self._episodes.advance(
             order, slots, times, np.full(n, np.nan), said.ready, verdict, scores[None],
-            np.zeros((1, n), np.uint8), no, no, no, self._policies.least_samples(slots), self._leaving(ts_ms),
+            np.zeros((1, n), np.uint8), no, no.view(np.uint8), no, self._policies.least_samples(slots),
+            self._leaving(ts_ms),
         )  # fmt: skip
         found = events(told, peaks, self, [self.detector])
         shares = np.full(moments.values.shape, np.nan, np.float32)

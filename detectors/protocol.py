@@ -62,6 +62,7 @@ class Hint(enum.IntEnum):
     DRIFT = 3  # where its mean went
     PATTERN = 4  # what it is at this hour
     FLAT = 5  # that it stands still
+    WEEK = 6  # what it is in this part of the week
 
 
 class Scores(NamedTuple):

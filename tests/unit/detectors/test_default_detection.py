@@ -181,6 +181,43 @@ def test_weekends_are_silent_once_they_are_known(seed):
     assert len([row for row, _ in opened(values) if row >= 14 * DAY]) <= 2
 
 
+def office(weeks, rng):
+    """Busy from 8 to 18 on working days, by no policy; and on which day of the week each sample falls."""
+    at = np.arange(weeks * 7 * DAY)
+    weekday = (START // 86_400_000 + 3 + at // DAY) % 7
+    busy = (at % DAY >= 96) & (at % DAY < 216) & (weekday < 5)
+    return 20 + 200 * busy + rng.normal(size=len(at)) * 5, weekday
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_a_working_day_off_is_told_and_named_within_hours(seed):
+    values, weekday = office(7, np.random.default_rng(seed))
+    day = 5 * 7 * DAY + int(np.flatnonzero(weekday[::DAY][5 * 7 :] == 2)[0]) * DAY
+    values[day + 96 : day + 216] -= 200
+    found = [(row, event) for row, event in opened(values) if day + 96 <= row < day + 216]
+    assert found, "a Wednesday without work was not told"
+    row, event = found[0]
+    assert row <= day + 145  # the part of the day that is wholly absent ends at noon
+    assert event.kind == Kind.PATTERN
+    assert "unlike these hours of earlier weeks" in event.reason
+    assert "week" in {spoke.name for spoke in event.detectors}
+    assert event.ended_ms <= START + 5 * MINUTE * (day + 216 + 72)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_weeks_that_are_alike_are_silent_for_the_profile_of_the_week(seed):
+    values, _ = office(10, np.random.default_rng(seed))
+    assert not [e for _, e in opened(values) if "week" in {spoke.name for spoke in e.detectors}]
+
+
+def test_an_hour_of_summer_time_is_no_broken_week():
+    rng = np.random.default_rng(3)
+    winter, _ = office(6, rng)
+    summer, _ = office(6, rng)
+    values = np.r_[winter, np.roll(summer, -12)]
+    assert not [e for _, e in opened(values) if "week" in {spoke.name for spoke in e.detectors}]
+
+
 def test_what_repeats_daily_is_told_on_its_first_days_only():
     values = telemetry(20)
     values[DAY - 1 :: DAY] -= 15
