@@ -48,6 +48,7 @@ class Variant(NamedTuple):
 
 VARIANTS: Final = (
     Variant(_DEFAULT),
+    Variant("no profile of the week", {"week._LEAST_LEARNED": 1_000_000}),
     Variant("large alone", weights={"large": 1.0}),
     Variant("rare alone", weights={"rare": 1.0}),
     Variant("large, rare and robust", weights={"large": 1.0, "rare": 1.0, "robust": 1.0}),
