@@ -42,7 +42,7 @@ def test_the_strongest_open_anomalies_are_shown_up_to_the_cap_until_they_close()
     report = PartitionReport(metrics, TopicPartition("t", 0), most_open=2)
 
     def tell() -> None:
-        report.batch(BatchReport(1, [], [], 0.0, 0.0, 0.0, -1, engine))
+        report.batch(BatchReport(1, [], [], 0.0, 0.0, 0.0, -1, -1, engine))
 
     engine.process(samples(0, noise[:500]))
     tell()
@@ -67,7 +67,7 @@ def test_a_partition_that_left_shows_nothing() -> None:
     report = PartitionReport(metrics, TopicPartition("t", 0), most_open=2)
     engine.process(samples(0, np.random.default_rng(5).normal(50, 1, (500, 5))))
     engine.process(samples(500, np.full((1, 5), 5000.0)))
-    report.batch(BatchReport(1, [], [], 0.0, 0.0, 0.0, -1, engine))
+    report.batch(BatchReport(1, [], [], 0.0, 0.0, 0.0, -1, -1, engine))
     assert shown(metrics)
     report.close()
     assert shown(metrics) == []
