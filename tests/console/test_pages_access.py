@@ -33,7 +33,9 @@ async def violations(page: Page, where: str) -> list[str]:
     ]
 
 
-DARK = pytest.mark.xfail(reason="on a dark screen the test finds no list of models; not yet known why", strict=False)
+DARK = pytest.mark.xfail(
+    reason="on a dark screen no list of models is found; not yet known why", strict=False
+)
 
 
 @pytest.mark.parametrize("scheme", ["light", pytest.param("dark", marks=DARK)])
