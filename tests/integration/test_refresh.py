@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import shutil
 import sys
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from schemas import config
 from schemas.event import AnomalyEvent
 from schemas.journal import Adopted
 from schemas.request import Fitted
+from stream import cli
 from stream.kafka import TopicPartition
 from stream.refresh import artifacts, training
 from stream.refresh.coordinator import Coordinator
@@ -222,8 +224,18 @@ async def test_a_drift_asks_for_a_new_model(loop_kit: Kit) -> None:
     assert 0.0 <= shown.manifest.report["agreement"] <= 1.0  # with the one that served
 
 
-async def test_a_person_adopts_a_candidate_and_goes_back(loop_kit: Kit) -> None:
-    kit = loop_kit
+async def test_a_person_adopts_a_candidate_and_goes_back(
+    loop_kit: Kit, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kit, file = loop_kit, tmp_path / "tocsin.yaml"
+    file.write_text(yaml.safe_dump(msgspec.to_builtins(kit.cfg)))
+
+    async def tocsin(*arguments: str) -> str:
+        capsys.readouterr()
+        command = ["artifacts", *arguments, "--config", str(file)]
+        await asyncio.to_thread(cli.app, command, standalone_mode=False)
+        return capsys.readouterr().out
+
     store_history(kit.cfg, WAVE)
     async with running(Trainer(kit.cfg)):
         await ask(kit, until_ms=START_MS + 400 * STEP_MS)
@@ -231,14 +243,18 @@ async def test_a_person_adopts_a_candidate_and_goes_back(loop_kit: Kit) -> None:
         old, new = await answers(kit, 2)
     shown = {s.manifest.artifact_id: s.serving for s in await artifacts.on_topic(kit.cfg)}
     assert shown == {old.artifact_id: True, new.artifact_id: False}
+    listed = await tocsin("list")
+    assert listed.index("serving") < listed.index("candidate")
     client = Client.connect(kit.cfg.clickhouse)
     stored = client.rows("SELECT artifact_id FROM artifacts FINAL ORDER BY trained_to")
     client.close()
     assert [row[0] for row in stored] == [old.artifact_id, new.artifact_id]
-    await artifacts.adopt(kit.cfg, new.artifact_id)
+    await tocsin("adopt", new.artifact_id)
     shown = {s.manifest.artifact_id: s.serving for s in await artifacts.on_topic(kit.cfg)}
     assert shown == {new.artifact_id: True}
-    await artifacts.rollback(kit.cfg, "iforest", SERIES)
+    told = json.loads(await tocsin("show", new.artifact_id))
+    assert (told["serving"], told["series"], told["report"]["trigger"]) == (True, SERIES, "person")
+    assert await tocsin("rollback", "iforest", SERIES) == f"{old.artifact_id} serves {SERIES} (iforest)\n"
     shown = {s.manifest.artifact_id: s.serving for s in await artifacts.on_topic(kit.cfg)}
     assert shown[old.artifact_id]
 

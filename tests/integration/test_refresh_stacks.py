@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import asyncio
+import sys
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
+import yaml
 
 from schemas import config
-from schemas.request import Failed, Failure, Fitted
+from schemas.request import Answer, Failed, Failure, Fitted, Progress
 from stream import topics
 from stream.refresh import artifacts
 from stream.refresh.trainer import Trainer
 from tests.integration.conftest import Kit
-from tests.integration.refreshing import WAVE, answers, refit, send, store_history
+from tests.integration.refreshing import FIT_DEADLINE_S, WAVE, answers, refit, send, store_history
 from tests.support import running
 
 NAMES = [f'cpu{{host="{host}"}}' for host in "abcd"]
@@ -57,3 +62,32 @@ async def test_requests_that_come_together_are_fitted_together_and_a_bad_history
     assert all(isinstance(each, Failed) for each in failed)
     assert [each.reason for each in failed] == [Failure.CONSTANT, Failure.TOO_LITTLE]
     assert await on_topic(stack_kit) == {name: each.artifact_id for name, each in fitted.items()}
+
+
+async def test_a_trainer_killed_amid_a_stack_loses_none_of_its_requests(
+    stack_kit: Kit, tmp_path: Path
+) -> None:
+    for name in NAMES:
+        store_history(stack_kit.cfg, WAVE, name)
+    await ask_all(stack_kit, NAMES)
+    file = tmp_path / "tocsin.yaml"
+    file.write_text(yaml.safe_dump(msgspec.to_builtins(stack_kit.cfg)))
+    command = [sys.executable, "-m", "stream.cli", "trainer", "--config", str(file)]
+    victim = await asyncio.create_subprocess_exec(*command)
+    try:
+        await stack_kit.read(
+            stack_kit.cfg.topics.results.name, lambda found: len(found) >= len(NAMES), 0.0, FIT_DEADLINE_S
+        )
+    finally:
+        victim.kill()
+        await victim.wait()
+    begun = await stack_kit.read(stack_kit.cfg.topics.results.name, lambda found: True)
+    assert {type(_answer(record)) for record in begun} == {Progress}  # it was in the middle
+    async with running(Trainer(stack_kit.cfg)):
+        told = {answer.series: answer for answer in await answers(stack_kit, len(NAMES))}
+    assert all(isinstance(told[name], Fitted) for name in NAMES), told
+    assert await on_topic(stack_kit) == {name: told[name].artifact_id for name in NAMES}
+
+
+def _answer(record: Any) -> Any:
+    return msgspec.msgpack.decode(record.value, type=Answer)
