@@ -319,16 +319,16 @@ class PartitionTask:
         outputs: Sequence[Output],
         dead: Sequence[DeadLetter],
         entries: Sequence[Entry],
-        newest_ms: int,
+        before_ms: int,
     ) -> Checkpoint:
-        """``newest_ms``: Kafka's time of the last message."""
+        """``before_ms``: Kafka's time of the last message."""
         names, source = self._host.cfg.topics, self._partition
         events = [event_message(names.anomalies.name, e, source) for o in outputs for e in o.events]
         key = reached.key_of(source)
         scores = [Message(names.scores.name, value, key) for output in outputs for value in output.scores]
         letters = [dead_letter_message(names.deadletters.name, letter) for letter in dead]
         if scores or events or letters or entries:
-            got = reached.Reached(after.next_offset, newest_ms, self._host.cfg.worker.group_id)
+            got = reached.Reached(after.next_offset, before_ms, self._host.cfg.worker.group_id)
             scores = reached.mark(scores, got, names.scores.name, key)
         return Checkpoint(
             self._host.cfg.worker.group_id,

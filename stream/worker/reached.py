@@ -9,12 +9,12 @@ an empty state (Kafka 4.1). A first start would then tell everything again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from schemas import config
-from stream.kafka import Admin, End, Message, Record, TopicPartition, consumer, stop
-from stream.kafka.following import FETCH_WAIT_MS
+from stream.kafka import Message, TopicPartition
+from stream.kafka.following import FETCH_WAIT_MS, between, reader
 from stream.kafka.partitioner import partition_of
 from stream.output import NO_SCORES
 
@@ -50,31 +50,24 @@ def mark(scores: Sequence[Message], reached: Reached, topic: str, key: bytes) ->
 
 async def newest(cfg: config.Config, partition: TopicPartition) -> int | None:
     """The offset that was reached last; None where nothing was told, or of an earlier topic of that name."""
-    topic = cfg.topics.scores.name
-    async with asyncio.timeout(READ_TIMEOUT_S):
-        async with Admin.connect(cfg.kafka) as admin:
-            partitions = len(await admin.partitions(topic))
-        if not partitions:
+    key = key_of(partition)
+    async with (
+        asyncio.timeout(READ_TIMEOUT_S),
+        reader(cfg.kafka, cfg.topics.scores.name, FETCH_WAIT_MS) as (client, places),
+    ):
+        if not places:
             return None
-        key = key_of(partition)
-        client = consumer(cfg.kafka, fetch_max_wait_ms=FETCH_WAIT_MS)
-        await client.start()
-        try:
-            place = TopicPartition(topic, partition_of(key, partitions))
-            reached = await _last(client, place, key, cfg.worker.group_id)
-            if reached is None or not await _is_of(client, partition, reached):
-                return None
-            return reached.next_offset
-        finally:
-            await stop(client)
+        reached = await _last(client, places[partition_of(key, len(places))], key, cfg.worker.group_id)
+        if reached is None or not await _is_of(client, partition, reached):
+            return None
+        return reached.next_offset
 
 
 async def _last(client: Any, place: TopicPartition, key: bytes, group: str) -> Reached | None:
-    client.assign([place])
     first, end = await _bounds(client, place)
     for window in WINDOWS:
         start, found = max(first, end - window), None
-        async for record in _from(client, place, start, end):
+        async for record in between(client, {place: (start, end)}):
             reached = _read(record) if record.key == key else None
             if reached is not None and reached.group == group:
                 found = reached
@@ -93,31 +86,16 @@ def _read(record: Any) -> Reached | None:
 
 async def _is_of(client: Any, partition: TopicPartition, reached: Reached) -> bool:
     """Whether the input has that message at that place: a topic that was made again has another, or none."""
-    client.assign([partition])
     first, end = await _bounds(client, partition)
     if reached.next_offset <= first:  # retention took it; a topic that was made again begins at 0
         return True
     if reached.next_offset > end:
         return False
-    async for record in _from(client, partition, reached.next_offset - 1, end):
-        return bool(record.offset == reached.next_offset - 1 and record.timestamp == reached.before_ms)
+    before = reached.next_offset - 1
+    async for record in between(client, {partition: (before, reached.next_offset)}):
+        return record.timestamp == reached.before_ms
     return False
 
 
 async def _bounds(client: Any, place: TopicPartition) -> tuple[int, int]:
     return (await client.beginning_offsets([place]))[place], (await client.end_offsets([place]))[place]
-
-
-async def _from(client: Any, place: TopicPartition, start: int, end: int) -> AsyncIterator[Record]:
-    """The committed records of a partition from an offset on, up to ``end`` or a little more."""
-    client.seek(place, start)
-    done = End(client, place, end)
-    while True:
-        batches = await client.getmany(timeout_ms=FETCH_WAIT_MS)
-        for records in batches.values():
-            for record in records:
-                yield record
-                if record.offset >= end - 1:  # others go on writing
-                    return
-        if done.reached(got=bool(batches)):
-            return
