@@ -13,6 +13,7 @@ from console.pages import explore, live, models, pipeline
 from console.pages.client import Api
 from console.pages.context import Context
 from console.pages.texts import LANGUAGES, Say
+from console.pages.theme import CHOSEN
 from schemas import config
 from stream import config as loader
 
@@ -64,6 +65,7 @@ def main() -> None:
     say = _language()
     _let_in(cfg.console, say)
     context = Context(cfg, _api(), say)
+    st.html(CHOSEN % context.palette.value)
     pages = [
         st.Page(
             lambda: explore.page(context),

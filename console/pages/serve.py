@@ -52,7 +52,7 @@ def _command(cfg: config.Console) -> list[str]:
 
 def _theme() -> Iterator[tuple[str, str]]:
     for name, palette in (("light", LIGHT), ("dark", DARK)):
-        yield f"theme.{name}.primaryColor", palette.value
+        yield f"theme.{name}.primaryColor", palette.primary
         yield f"theme.{name}.backgroundColor", palette.page
         yield f"theme.{name}.secondaryBackgroundColor", palette.panel
         yield f"theme.{name}.textColor", palette.ink

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from playwright import async_api as playwright
 from playwright.async_api import Locator, Page, expect
 
 from stream.local.process import Child, answers
@@ -53,16 +54,36 @@ async def settled(page: Page) -> None:
 async def upload(page: Page, file: dict[str, str | bytes]) -> None:
     await choice(page, "CSV").click()
     await page.locator("input[type=file]").set_input_files(file)  # type: ignore[arg-type]
+    await expect(page.get_by_text(str(file["name"])).first).to_be_visible()
+    await settled(page)
 
 
 async def find(page: Page, *models: str) -> None:
     """Choose further models, and ask."""
-    if models:
-        await page.get_by_role("combobox", name="Models").click()
-        for model in models:
-            await page.get_by_role("option", name=model, exact=True).click()
-        await page.keyboard.press("Tab")
+    for model in models:
+        await choose(page, model)
     await page.get_by_role("button", name="Find anomalies").click()
+
+
+async def choose(page: Page, model: str, tries: int = 5) -> None:
+    """Type its name, as often as a run of the script closes the list under the hands."""
+    box, option = (
+        page.get_by_role("combobox", name="Models"),
+        page.get_by_role("option", name=model, exact=True),
+    )
+    for _ in range(tries):
+        await settled(page)
+        await box.click()
+        await box.fill(model)
+        try:
+            await option.wait_for(timeout=PATIENCE_MS / 10)
+        except playwright.TimeoutError:
+            continue
+        await page.keyboard.press("ArrowDown")
+        await page.keyboard.press("Enter")
+        break
+    await page.keyboard.press("Tab")
+    await expect(page.get_by_role("button", name=f"Remove {model}")).to_be_visible()
 
 
 async def downloaded(page: Page, button: str) -> bytes:
