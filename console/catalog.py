@@ -5,10 +5,10 @@ from __future__ import annotations
 import base64
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from http import HTTPStatus
-from typing import Any, Final, NamedTuple
+from typing import Any, Final, NamedTuple, TypeVar
 
 import pyarrow as pa
 
@@ -16,6 +16,7 @@ from console.problems import ProblemError
 from schemas.matcher import METRIC, Matcher, Term
 from stream.store.clickhouse import Client
 
+T = TypeVar("T")
 BAD_CURSOR: Final = "cursor is not one that this list has given: begin without it."
 
 _ANOMALY: Final = (
@@ -154,11 +155,32 @@ def newest(client: Client, series_id: int) -> datetime | None:
 
 def matching(text: str) -> list[Condition]:
     """Conditions on metric and labels of a matcher as in Prometheus; raises `ProblemError`."""
+    return [_condition(f"m{number}", term) for number, term in enumerate(matcher(text).terms)]
+
+
+def matcher(text: str) -> Matcher:
+    """Raises `ProblemError`."""
     try:
-        terms = Matcher.parse(text).terms
+        return Matcher.parse(text)
     except ValueError as error:
         raise ProblemError(HTTPStatus.UNPROCESSABLE_ENTITY, f"match {error}") from None
-    return [_condition(f"m{number}", term) for number, term in enumerate(terms)]
+
+
+def of_series(text: str, column: str) -> Condition:
+    """That a column, or one item of a column of texts, is the text of a series that matches; raises
+    `ProblemError`.
+    """
+    clause, parameters = _where(matching(text))
+    found = f"(SELECT groupArray(series) FROM series_latest {clause})"  # noqa: S608  # ours; values are bound
+    return Condition(f"hasAny({column}, {found})", parameters)
+
+
+def sliced(items: Iterable[tuple[str, T]], limit: int, cursor: str | None) -> tuple[list[T], str | None]:
+    """A page of items with unique names, in the order of these; and the cursor of the next."""
+    after = decoded(cursor, str)[0] if cursor is not None else ""
+    rest = sorted((each for each in items if each[0] > after), key=lambda each: each[0])
+    more = encoded(rest[limit - 1][0]) if len(rest) > limit else None
+    return [each for _, each in rest[:limit]], more
 
 
 def _condition(name: str, term: Term) -> Condition:

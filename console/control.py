@@ -11,7 +11,7 @@ import msgspec
 from fastapi import APIRouter, Path, Query
 
 from console import catalog
-from console.lists import Cursor, Limit, When
+from console.lists import Cursor, Limit, Match, When
 from console.models import (
     Artifact,
     Incident,
@@ -20,6 +20,7 @@ from console.models import (
     LabelRequest,
     Mute,
     MuteRequest,
+    MuteState,
     Page,
     Rollback,
 )
@@ -27,6 +28,7 @@ from console.problems import ProblemError
 from console.state import Shared
 from schemas import control
 from schemas.artifact import Manifest
+from schemas.series import Series
 from stream.control import commanding, verdicts
 from stream.control.commanding import Standing
 from stream.refresh import artifacts
@@ -39,14 +41,19 @@ Id = Annotated[str, Path(min_length=1, max_length=200)]
 @router.get("/incidents")
 async def incidents(
     state: Shared,
+    match: Match = None,
     status: Literal["open", "closed"] | None = None,
     start: When = None,
     end: When = None,
     limit: Limit = 100,
     cursor: Cursor = None,
 ) -> Page[Incident]:
-    """The newest revision of each incident, the newest first; those that others took over are left out."""
+    """The newest revision of each incident, the newest first; those that others took over are left out.
+    One with a member whose series matches is found.
+    """
     where = [catalog.Condition("merged_into IS NULL", {})]
+    if match is not None:
+        where.append(catalog.of_series(match, "arrayMap(m -> m.2, members)"))
     if status is not None:
         where.append(catalog.Condition("status = 'close'" if status == "closed" else "status != 'close'", {}))
     where += catalog.started(start, end)
@@ -55,9 +62,12 @@ async def incidents(
 
 
 @router.get("/labels")
-async def labels(state: Shared, limit: Limit = 100, cursor: Cursor = None) -> Page[Label]:
+async def labels(
+    state: Shared, match: Match = None, limit: Limit = 100, cursor: Cursor = None
+) -> Page[Label]:
     """The newest verdict on each anomaly, the newest first."""
-    found = await state.store.run(catalog.labels, [], limit, cursor)
+    where = [] if match is None else [catalog.of_series(match, "[series]")]
+    found = await state.store.run(catalog.labels, where, limit, cursor)
     return Page[Label](items=[Label(**each) for each in found.items], next=found.next)
 
 
@@ -80,10 +90,20 @@ async def label(request: LabelRequest, state: Shared) -> dict[str, str]:
 
 
 @router.get("/mutes")
-async def mutes(state: Shared) -> list[Mute]:
-    """Every mute on the topic, with its state now."""
+async def mutes(
+    state: Shared,
+    is_now: Annotated[
+        list[MuteState] | None, Query(alias="state", description="Only these. May be repeated.")
+    ] = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page[Mute]:
+    """Every mute on the topic, with its state now; by their ids."""
     now_ms = commanding.now_ms()
-    return [_shown(each, now_ms) for each in await commanding.standing(state.cfg)]
+    shown = [_shown(each, now_ms) for each in await commanding.standing(state.cfg)]
+    wanted = ((each.mute_id, each) for each in shown if is_now is None or each.state in is_now)
+    items, more = catalog.sliced(wanted, limit, cursor)
+    return Page[Mute](items=items, next=more)
 
 
 @router.post("/mutes", status_code=HTTPStatus.ACCEPTED)
@@ -127,13 +147,24 @@ async def list_artifacts(
     state: Shared,
     detector: Annotated[str | None, Query(max_length=200)] = None,
     series: Annotated[str | None, Query(max_length=1024)] = None,
-) -> list[Artifact]:
-    """The fitted models on the topic: in use, or waiting to be adopted."""
-    return [
-        _artifact(each.manifest, serving=each.serving)
+    match: Match = None,
+    limit: Limit = 100,
+    cursor: Cursor = None,
+) -> Page[Artifact]:
+    """The fitted models on the topic, in use or waiting to be adopted; by detector, series and id. One of a
+    group of series has its name in place of a series, and no labels to match.
+    """
+    matches = (lambda _: True) if match is None else catalog.matcher(match).matches
+    found = (
+        (f"{at.detector} {at.series} {at.artifact_id}", _artifact(at, serving=each.serving))
         for each in await artifacts.on_topic(state.cfg)
-        if detector in {None, each.manifest.detector} and series in {None, each.manifest.series}
-    ]
+        if (at := each.manifest)
+        and detector in {None, at.detector}
+        and series in {None, at.series}
+        and matches(Series.of(at.series))
+    )
+    items, more = catalog.sliced(found, limit, cursor)
+    return Page[Artifact](items=items, next=more)
 
 
 @router.post("/artifacts/{artifact_id}/adopt", status_code=HTTPStatus.ACCEPTED)

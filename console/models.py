@@ -323,10 +323,13 @@ class MuteRequest(Closed):
     why: str = Field("", max_length=1000)
 
 
+MuteState = Literal["holds", "planned", "over", "lifted"]
+
+
 class Mute(BaseModel):
     mute_id: str
     matcher: str
-    state: Literal["holds", "planned", "over", "lifted"]
+    state: MuteState
     start: Moment
     end: Moment | None
     repeat: str

@@ -21,7 +21,7 @@ def page(context: Context) -> None:
     st.caption(say("models_about"))
     with context.errors_shown(), st.spinner(say("loading")):
         models = sorted(
-            context.api.get("/artifacts"), key=lambda m: (m["detector"], m["series"], not m["serving"])
+            context.api.paged("/artifacts"), key=lambda m: (m["detector"], m["series"], not m["serving"])
         )
     if not models:
         empty(say("no_models"), say("no_models_about"), ":material/model_training:")

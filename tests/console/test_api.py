@@ -143,6 +143,20 @@ async def test_a_model_that_fails_does_not_fail_the_others(api: httpx.AsyncClien
     assert "nonsense" in found["large"]["error"]
 
 
+async def test_every_online_detector_answers_by_its_name(api: httpx.AsyncClient) -> None:
+    offered = (await api.get("/models")).json()
+    online = [each for each in offered["models"] if each not in {"aer", "prophet", *offered["takes_many"]}]
+    assert {"default", "robust", "rare", "large", "river"} <= set(online)
+    reply = await api.post("/find", json={"models": online, "column_name": "web_response"})
+    while reply.status_code == 202:
+        reply = await api.get(reply.headers["location"], params={"wait_ms": 60_000})
+    for name, found in reply.json().items():
+        assert found["kind"] == "points", (name, found)
+        scores = [each["score"] for each in found["points"]]
+        assert len(scores) == SAMPLES, name
+        assert any(score for score in scores), name
+
+
 async def test_long_work_is_a_job_with_progress_events_and_can_be_cancelled(
     api: httpx.AsyncClient, cfg: Any
 ) -> None:

@@ -65,6 +65,11 @@ async def test_incidents_and_labels_are_listed(api: httpx.AsyncClient, cfg: conf
     assert (await api.get("/incidents", params={"status": "closed"})).json()["items"] == []
     (labelled,) = (await api.get("/labels")).json()["items"]
     assert (labelled["anomaly_id"], labelled["verdict"]) == ("a0", "expected")
+    for path in ("/incidents", "/labels"):
+        for matcher, times in (('web_response{service="shop"}', 1), ('{service="bank"}', 0)):
+            matching = (await api.get(path, params={"match": matcher})).json()["items"]
+            assert len(matching) == times, (path, matcher)
+        problem(await api.get(path, params={"match": "cpu{"}), 422)
 
 
 async def test_a_verdict_is_previewed_and_sent(api: httpx.AsyncClient, cfg: config.Config) -> None:
@@ -86,9 +91,10 @@ async def test_a_verdict_is_previewed_and_sent(api: httpx.AsyncClient, cfg: conf
 async def test_a_mute_is_set_listed_and_lifted(api: httpx.AsyncClient, cfg: config.Config) -> None:
     made = (await api.post("/mutes", json={"matcher": '{service="shop"}', "learn": False})).json()
     assert (made["state"], made["end"]) == ("holds", None)
-    assert (await api.get("/mutes")).json() == [made]
+    assert (await api.get("/mutes")).json() == {"items": [made], "next": None}
     assert (await api.delete(f"/mutes/{made['mute_id']}")).status_code == 202
-    assert [each["state"] for each in (await api.get("/mutes")).json()] == ["lifted"]
+    assert [each["state"] for each in (await api.get("/mutes")).json()["items"]] == ["lifted"]
+    assert (await api.get("/mutes", params={"state": "holds"})).json()["items"] == []
     first, second = await commands(cfg)
     assert isinstance(first, Mute)
     assert (first.matcher, first.learn) == ('{service="shop"}', False)
@@ -136,15 +142,21 @@ async def test_models_are_listed_adopted_and_rolled_back(api: httpx.AsyncClient,
         artifacts.store_of(cfg).put(each)
     await artifacts.publish(cfg, older, serving=True)
     await artifacts.publish(cfg, newer, serving=False)
-    listed = {each["artifact_id"]: each for each in (await api.get("/artifacts")).json()}
+    listed = {each["artifact_id"]: each for each in (await api.get("/artifacts")).json()["items"]}
     assert {name: each["serving"] for name, each in listed.items()} == {
         older.manifest.artifact_id: True,
         newer.manifest.artifact_id: False,
     }
+    pages = [(await api.get("/artifacts", params={"limit": 1})).json()]
+    pages.append((await api.get("/artifacts", params={"limit": 1, "cursor": pages[0]["next"]})).json())
+    assert [each["artifact_id"] for page in pages for each in page["items"]] == sorted(listed)
+    assert pages[1]["next"] is None
+    assert len((await api.get("/artifacts", params={"match": '{service="shop"}'})).json()["items"]) == 2
+    assert (await api.get("/artifacts", params={"match": '{service="bank"}'})).json()["items"] == []
     assert listed[older.manifest.artifact_id]["report"] == {"flagged": 1}
 
     async def serving() -> list[str]:
-        found = (await api.get("/artifacts", params={"series": SERIES})).json()
+        found = (await api.get("/artifacts", params={"series": SERIES})).json()["items"]
         return [each["artifact_id"] for each in found if each["serving"]]
 
     adopted = await api.post(f"/artifacts/{newer.manifest.artifact_id}/adopt")

@@ -20,10 +20,11 @@ from schemas import config
 from schemas.request import Cancel, Request
 from stream.kafka.following import committed
 from stream.local.process import free_port
-from tests.console.browser import choice, downloaded, find, served, upload
-from tests.console.conftest import SAMPLES
+from stream.refresh import artifacts
+from tests.console.browser import choice, downloaded, find, served, settled, upload
+from tests.console.conftest import SAMPLES, START_MS
 from tests.console.test_api import SPIKE, SPIKE_TEXT
-from tests.console.test_control import SERIES
+from tests.console.test_control import SERIES, artifact
 from tests.console.test_pipeline import letter, send
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(400)]
@@ -166,6 +167,36 @@ async def test_work_that_takes_long_is_shown_and_can_be_cancelled(
     await expect(page.get_by_text("Models are at work")).to_have_count(0)
     await expect(page.get_by_text("Choose models on the left")).to_be_visible()
     assert any(isinstance(each, Cancel) for each in await requests(cfg))
+
+
+async def test_a_model_is_adopted_and_another_comes_back(
+    page: Page, address: str, cfg: config.Config
+) -> None:
+    older, newer = artifact(START_MS), artifact(START_MS + 1000)
+    for each in (older, newer):
+        await asyncio.to_thread(artifacts.store_of(cfg).put, each)
+        await artifacts.publish(cfg, each, serving=each is older)
+
+    async def serving(expected: str) -> None:
+        async with asyncio.timeout(60):
+            while expected not in [
+                s.manifest.artifact_id for s in await artifacts.on_topic(cfg) if s.serving
+            ]:
+                continue
+
+    await page.goto(f"{address}/models")
+    for row, button, then in (
+        (1, "Adopt", newer.manifest.artifact_id),
+        (0, "Roll back", older.manifest.artifact_id),
+    ):
+        table = page.get_by_test_id("stDataFrame")
+        await expect(table).to_contain_text("waits" if row else "in use")
+        await settled(page)
+        await table.click(position={"x": 16, "y": 52 + 35 * row})  # the box that chooses a row
+        await page.get_by_role("button", name=button).click()
+        await expect(page.get_by_text(f"Sent: {button}")).to_be_visible()
+        await serving(then)
+        await page.reload()
 
 
 async def test_the_pipeline_shows_lag_and_what_could_not_be_read_in_both_languages(
