@@ -198,6 +198,7 @@ async def _ask(
     tasks = {}
     for name in request.models:
         model = finding.canonical(name)
+        await asyncio.to_thread(finding.takes_many, model)  # its library may take seconds to load
         params = request.parameters.get(name, request.parameters.get(model, {}))
         columns = _columns(request, frame, model)
         plain = not request.refit and set(params) <= {"alert_budget"}
