@@ -31,6 +31,8 @@ class Work:
     metrics: list[str]
     running: dict[str, Running] = field(default_factory=dict)
     found: dict[str, dict[str, Found]] = field(default_factory=dict)
+    refused: str = ""
+    """Why the API did not take one."""
 
     def take(self, metric: str, told: Running | Mapping[str, Answer]) -> None:
         if isinstance(told, Running):
@@ -47,17 +49,23 @@ def latest(chosen: Chosen) -> Work | None:
 
 
 def begin(context: Context, chosen: Chosen, question: Question) -> None:
-    """Ask, after giving up what is still being asked."""
+    """Ask, after giving up what is still being asked.
+
+    Streamlit may end a run of the script wherever it touches the session: the press is forgotten last.
+    """
     give_up(context)
     work = Work(chosen.key, chosen.metrics)
-    st.session_state["work"] = work
     many = [model for model in question.models if questions.takes_many(context, model)]
     single = [model for model in question.models if model not in many]
-    with context.errors_shown():
+    try:
         for metric in chosen.metrics if single else ():
             work.take(metric, _ask(context, chosen, question, single, metric))
         if many:
             work.take(ALL, _ask(context, chosen, question, many, ALL))
+    except ApiError as error:
+        work.refused = context.told(error)
+    st.session_state["work"] = work
+    questions.forget_press()
 
 
 def give_up(context: Context) -> None:

@@ -24,14 +24,17 @@ class Context:
     def palette(self) -> Palette:
         return DARK if st.context.theme.type == "dark" else LIGHT
 
+    def told(self, error: ApiError) -> str:
+        key = "unreachable" if isinstance(error, UnreachableError) else "refused"
+        return self.say(key, error=error)
+
     @contextmanager
     def errors_shown(self) -> Iterator[None]:
         """An error of the API is shown in place of the rest of the page."""
         try:
             yield
         except ApiError as error:
-            key = "unreachable" if isinstance(error, UnreachableError) else "refused"
-            st.error(self.say(key, error=error), icon=":material/cloud_off:")
+            st.error(self.told(error), icon=":material/cloud_off:")
             st.button(self.say("again"), icon=":material/refresh:", key="again")
             st.stop()
 

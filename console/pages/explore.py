@@ -8,7 +8,7 @@ from typing import Final
 import streamlit as st
 
 from console.pages import asking, choosing, questions
-from console.pages.asking import ALL
+from console.pages.asking import ALL, Work
 from console.pages.choosing import Chosen
 from console.pages.context import Context
 from console.pages.views import analysis, compare, plot, statistics, table, together
@@ -35,7 +35,10 @@ def page(context: Context) -> None:
     if asked.pressed:
         asking.begin(context, chosen, asked)
     busy = asking.progress(context)
-    shown = _shown(chosen)
+    work = asking.latest(chosen)
+    if work is not None and work.refused:
+        st.error(work.refused, icon=":material/cloud_off:")
+    shown = _shown(chosen, work)
     if not shown.models and not busy:
         st.info(say("run_hint", run=say("run")), icon=":material/arrow_back:")
     for metric, found in shown.found.items():
@@ -55,8 +58,7 @@ def page(context: Context) -> None:
     _VIEWS[view or "plot"](context, shown)
 
 
-def _shown(chosen: Chosen) -> Shown:
-    work = asking.latest(chosen)
+def _shown(chosen: Chosen, work: Work | None) -> Shown:
     if work is None:
         return Shown(chosen, [], {})
     asked = {*chosen.metrics, *([ALL] if set(work.metrics) == set(chosen.metrics) else [])}

@@ -66,12 +66,17 @@ def question(context: Context, chosen: Chosen) -> Question:
             width="stretch",
             key="run",
         )
-    pressed = ready and st.session_state.pop("pressed", False)
-    return Question(models, parameters or {}, pressed)
+    if not ready:
+        forget_press()
+    return Question(models, parameters or {}, st.session_state.get("pressed", False))
 
 
 def takes_many(context: Context, model: str) -> bool:
     return model in reading.models(context.api)["takes_many"]
+
+
+def forget_press() -> None:
+    st.session_state.pop("pressed", None)
 
 
 def _press() -> None:

@@ -62,15 +62,14 @@ async def find(page: Page, *models: str) -> None:
     """Choose further models, and ask."""
     for model in models:
         await choose(page, model)
+    await settled(page)  # what goes away at the end of a run would move the button under the hand
     await page.get_by_role("button", name="Find anomalies").click()
 
 
-async def choose(page: Page, model: str, tries: int = 5) -> None:
+async def choose(page: Page, model: str, models: str = "Models", tries: int = 5) -> None:
     """Type its name, as often as a run of the script closes the list under the hands."""
-    box, option = (
-        page.get_by_role("combobox", name="Models"),
-        page.get_by_role("option", name=model, exact=True),
-    )
+    box = page.get_by_role("combobox", name=models)
+    option = page.get_by_role("option", name=model, exact=True)
     for _ in range(tries):
         await settled(page)
         await box.click()

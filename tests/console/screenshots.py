@@ -20,7 +20,7 @@ from PIL import Image
 from playwright.async_api import Browser, Page, async_playwright, expect
 
 from stream.local.process import free_port
-from tests.console.browser import choice, settled
+from tests.console.browser import choice, choose, settled
 
 IMAGES: Final = Path(__file__).resolve().parents[2] / "docs" / "img"
 SIZE: Final = {"width": 1280, "height": 900}
@@ -78,9 +78,8 @@ async def _explore(page: Page, url: str, language: str, suffix: str) -> None:
     await choice(page, together).first.click()
     await expect(page.get_by_text("service = redlab")).to_be_visible()  # the models change with the mode
     await settled(page)
-    await page.get_by_role("combobox", name=models).click()
-    await page.get_by_role("option", name="default", exact=True).click()
-    await page.keyboard.press("Tab")
+    await choose(page, "default", models)
+    await settled(page)
     await page.get_by_role("button", name=find).click()
     await expect(page.locator(".js-plotly-plot g.points path.point").first).to_be_visible()
     await _picture(page, f"console-explore-{suffix}")
