@@ -35,7 +35,7 @@ class Turn:
             session_timeout_ms=session_timeout_ms,
             heartbeat_interval_ms=max(1, session_timeout_ms // 10),
             max_poll_interval_ms=NO_POLL_LIMIT_MS,
-            partition_assignment_strategy=(StickyPartitionAssignor,),
+            partition_assignment_strategy=(_sticky(),),
         )
 
     @property
@@ -69,6 +69,13 @@ class Turn:
         self._client.pause(*mine)
         self.joined = True
         self._mine = aiokafka.TopicPartition(self._topic, 0) in mine
+
+
+def _sticky() -> type[Any]:
+    """A class of its own for each member: aiokafka keeps what a member has on its assignor's class, and another
+    one in the process would claim that too.
+    """
+    return type("Sticky", (StickyPartitionAssignor,), {})
 
 
 class _Listener(aiokafka.ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafka publishes no types
