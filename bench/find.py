@@ -32,7 +32,7 @@ ASKED: Final[Mapping[str, Any]] = {
     "column_name": METRIC,
 }
 DETECTORS: Final = ("aer", "iforest", "prophet")
-POLL_S: Final = 0.05
+POLL_MS: Final = 250
 
 
 class Told(NamedTuple):
@@ -51,8 +51,7 @@ def answered(api: httpx.Client) -> Told:
     while reply.status_code == HTTPStatus.ACCEPTED:
         if not progress_s and any(each["done"] for each in reply.json()["models"].values()):
             progress_s = time.perf_counter() - began
-        time.sleep(POLL_S)
-        reply = api.get(reply.headers["location"])
+        reply = api.get(reply.headers["location"], params={"wait_ms": POLL_MS})
     took_s = time.perf_counter() - began
     found = reply.raise_for_status().json()
     failed = {model: each["error"] for model, each in found.items() if each["kind"] == "error"}

@@ -72,8 +72,8 @@ class Turn:
 
 
 def _sticky() -> type[Any]:
-    """A class of its own for each member: aiokafka keeps what a member has on its assignor's class, and another
-    one in the process would claim that too.
+    """A class of its own for each member: aiokafka keeps what a member has on its assignor's class, and
+    another one in the process would claim that too.
     """
     return type("Sticky", (StickyPartitionAssignor,), {})
 
