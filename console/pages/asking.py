@@ -19,6 +19,8 @@ ALL: Final = ""
 """In place of a metric: a model that looks at all of them at once."""
 
 _POLL_S: Final = 0.7
+_AT_ONCE: Final = 3
+"""Questions that are looked at each time, in turns: an API that limits requests has others to answer, too."""
 
 
 @dataclass
@@ -35,10 +37,10 @@ class Work:
     """Why the API did not take one."""
 
     def take(self, metric: str, told: Running | Mapping[str, Answer]) -> None:
+        self.running.pop(metric, None)
         if isinstance(told, Running):
-            self.running[metric] = told
+            self.running[metric] = told  # at the end of the turns
         else:
-            self.running.pop(metric, None)
             self.found[metric] = {model: Found.of(answer) for model, answer in told.items()}
 
 
@@ -109,7 +111,7 @@ def _watch(context: Context) -> None:
     if work is None:
         st.rerun()
     with context.errors_shown():
-        for metric, running in list(work.running.items()):
+        for metric, running in list(work.running.items())[:_AT_ONCE]:
             work.take(metric, context.api.job(running.job_id))
     if not work.running:
         st.session_state["answered"] = st.session_state.pop("work")
@@ -125,6 +127,7 @@ def _watch(context: Context) -> None:
             width="stretch",
             key="cancel",
         )
-        for metric, running in work.running.items():
+        for metric in (each for each in (*work.metrics, ALL) if each in work.running):
+            running = work.running[metric]
             for model, share in running.done.items():
                 st.progress(share, f"{model} · {metric or say('all_metrics')} · {share:.0%}")
