@@ -57,12 +57,16 @@ def unfolded(weights: F32, windows: F32) -> F32:
     """As `detectors.aer_kernel.unfolded` to 1e-6, in half the time for thousands of windows."""
     device = torch.device("cpu")
     stacked = Weights.of(torch.from_numpy(weights)[None])
-    said = []
+    said = np.empty_like(windows)
     with _one_thread(), torch.inference_mode():
-        for some in np.array_split(windows, range(TOGETHER, len(windows), TOGETHER)):
+        network = Network(1, TOGETHER, device)
+        for begin in range(0, len(windows), TOGETHER):
+            some = windows[begin : begin + TOGETHER]
+            if len(some) < TOGETHER:
+                network = Network(1, len(some), device)
             values = torch.from_numpy(np.ascontiguousarray(some.T))[:, None]
-            said.append(Network(1, len(some), device).forward(stacked, values)[:, 0].numpy().T)
-    return np.concatenate(said)
+            said[begin : begin + len(some)] = network.forward(stacked, values)[:, 0].numpy().T
+    return said
 
 
 @contextmanager
