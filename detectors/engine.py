@@ -27,6 +27,7 @@ from detectors.rows import part, prefixed
 from detectors.series import SeriesTable, Step
 from detectors.siblings import Lent, Siblings
 from detectors.silence import FORGOTTEN, GONE, LEFT, Silence
+from detectors.tails import between_ms
 from detectors.week import QUIET, Weeks
 from detectors.window import Admitted, Windows
 from schemas import config as schema
@@ -256,12 +257,21 @@ class Engine:
         self._fill(floats, started, keep, verdict, began_at)
         self._part_done("episodes")
         several = [(silent["position"], silences(silent, self._owners))]
-        several.append((told["position"], events(told, peaks, self._owners, self._panel.detectors)))
+        seldom = self._between_ms(told, admitted.interval_ms)
+        several.append((told["position"], events(told, peaks, self._owners, self._panel.detectors, seldom)))
         positions = np.arange(len(ts_ms))[keep]
         interval_ms = admitted.interval_ms[keep]
         several += [each.judge(asked, interval_ms, in_time, positions, ts_ms) for each in self._groups]
         self._part_done("groups")
         return self._mutes.marked(_ordered(several))
+
+    def _between_ms(self, told: NDArray[Any], interval_ms: F32) -> F64:
+        """How seldom scores like the peaks come; 0 where no sample of the series tells its interval."""
+        of_series = told["left"] == 0
+        interval = np.zeros(len(told), np.float32)
+        interval[of_series] = interval_ms[told["position"][of_series]]
+        exposure_ms = self.policies.exposure_ms(told["slot"], interval)
+        return between_ms(self._config.alert_budget, interval, exposure_ms, told["peak"])
 
     def _fallen_silent(self, step: Step, ts_ms: I64, admitted: Admitted) -> NDArray[Any]:
         """Which series have stopped or begun to send again, by position in the step."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from detectors.episode import CLOSE, DIP, DRIFT, FLAT, OPEN, PATTERN, SHIFT, SPIKE, SPREAD, UPDATE
 from detectors.owners import Owner
 from detectors.policy import Limits
-from detectors.protocol import F32, Detector
+from detectors.protocol import F32, F64, Detector
 from detectors.series import Names, series_id
 from detectors.siblings import NAME as SIBLINGS
 from detectors.silence import FORGOTTEN, GONE, LEFT, SILENCE, SPEAKING
@@ -38,6 +38,7 @@ LIMITS: Final = "limits"  # who speaks where a value is outside its allowed rang
 STANDS: Final = "flat"  # and where a lively series stands still
 _A_PART = 0.1  # of a group's anomaly: a channel with a lower share is not named
 _MOST_PARTS: Final = 3
+_NEVER_MS: Final = 3652 * 86_400_000
 _TOGETHER = 0.8  # where none alerted alone, two above this alerted together (`detectors.ensemble`)
 _WARNING, _CRITICAL = 1.3, 2.0  # peak scores; 2.0 is the square of the tail probability at the threshold
 
@@ -49,12 +50,20 @@ class Named(Protocol):
 
 
 def events(
-    told: NDArray[Any], spoke: F32, owners: Named, detectors: Sequence[Detector]
+    told: NDArray[Any],
+    spoke: F32,
+    owners: Named,
+    detectors: Sequence[Detector],
+    between_ms: F64 | None = None,
 ) -> list[AnomalyEvent]:
-    """Events of the records (`detectors.episode.TOLD`) in order; ``spoke`` is records x detectors."""
+    """Events of the records (`detectors.episode.TOLD`) in order; ``spoke`` is records x detectors.
+
+    ``between_ms`` is how seldom a score like the peak comes, 0 where that is not known.
+    """
+    seldom = [0.0] * len(told) if between_ms is None else between_ms.tolist()
     return [
-        _event(record, peaks, _owner(record, owners, int(record["left"])), detectors)
-        for record, peaks in zip(told, spoke.tolist(), strict=True)
+        _event(record, peaks, _owner(record, owners, int(record["left"])), detectors, each)
+        for record, peaks, each in zip(told, spoke.tolist(), seldom, strict=True)
     ]
 
 
@@ -171,7 +180,9 @@ def severity(peak_score: float) -> Severity:
     return Severity.WARNING if peak_score >= _WARNING else Severity.INFO
 
 
-def _event(record: np.void, peaks: list[float], owner: Owner, detectors: Sequence[Detector]) -> AnomalyEvent:
+def _event(
+    record: np.void, peaks: list[float], owner: Owner, detectors: Sequence[Detector], between_ms: float
+) -> AnomalyEvent:
     text, series = owner.text, owner.series
     started_ms, revision = int(record["started_ms"]), int(record["revision"])
     closed = int(record["status"]) == CLOSE
@@ -204,7 +215,7 @@ def _event(record: np.void, peaks: list[float], owner: Owner, detectors: Sequenc
             if peak >= spoke_from
         ]
         + _rules(record, owner.limits),
-        reason=_reason(record, series.metric, owner.limits),
+        reason=_reason(record, series.metric, owner.limits, between_ms),
     )
 
 
@@ -274,19 +285,24 @@ def _finite(value: np.floating[Any]) -> float | None:
     return float(value) if math.isfinite(value) else None
 
 
-def _reason(record: np.void, metric: str, limits: Limits) -> str:
-    """What happened in a sentence with numbers: at worst, against what was expected, and how it goes on."""
+def _reason(record: np.void, metric: str, limits: Limits, between_ms: float) -> str:
+    """What happened in a sentence with numbers: at worst, against what was expected, how rare that is by what
+    the series has taught, and how it goes on.
+    """
     status = int(record["status"])
     worst = f"{float(record['worst']):.4g}"
     told = f"{metric} is {worst}" if status == OPEN else f"{metric} was {worst} at worst"
+    rarity = ""
     if int(record["kind"]) == FLAT:
         told = f"{metric} stands still at {worst}, though it seldom keeps a value"
     elif record["week"]:
         told = f"{told}, and the hours before unlike these hours of earlier weeks"
     else:
-        told = f"{told}, {limits.broken(float(record['worst'])) or _against_band(record)}"
+        broken = limits.broken(float(record["worst"]))
+        told = f"{told}, {broken or _against_band(record)}"
+        rarity = "" if broken or record["borrowed"] else _rarity(between_ms)
     told += _HOW.get(int(record["kind"]), "")
-    told += f"; score {float(record['peak']):.1f} where 1 alerts"
+    told += f"; score {float(record['peak']):.1f} where 1 alerts{rarity}"
     if record["borrowed"]:
         told += "; it is new and judged by its siblings' scale"
     lasted = _span(int(record["ended_ms"] or record["detected_ms"]) - int(record["started_ms"]))
@@ -295,6 +311,16 @@ def _reason(record: np.void, metric: str, limits: Limits) -> str:
     if status == UPDATE:
         return f"{told}; for {lasted} so far, now {float(record['actual']):.4g}"
     return f"{told}; {_ending(record, lasted)}"
+
+
+def _rarity(between_ms: float) -> str:
+    """By the tail that was learned, so in words that promise no more than an order of magnitude."""
+    if not between_ms:
+        return ""
+    if between_ms > _NEVER_MS:
+        return " (less than once in ten years)"
+    span = _span(round(between_ms))
+    return f" (about once in {'a' + span[1:] if span.startswith('1 ') else span})"
 
 
 def _ending(record: np.void, lasted: str) -> str:

@@ -14,8 +14,8 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
-from detectors.calibrate import Calibrator, Tail
-from detectors.protocol import Detector
+from detectors.calibrate import DAY_MS, Calibrator, Tail
+from detectors.protocol import F32, F64, Detector
 
 TWO: Final = np.dtype(
     [
@@ -55,9 +55,20 @@ _CLUSTER_CLIP = 4.0  # means that an excess counts at most
 _CLUSTER_MEMORY = 60_000.0  # samples after which what was counted is halved
 
 
+def between_ms(budget: float, interval_ms: F32, exposure_ms: F32, score: F32) -> F64:
+    """The time (n,) in which samples (n,) as rare as their scores say come about once, in milliseconds.
+
+    The score is ``log p / log p_alert`` (`detectors.calibrate`), so ``p`` is ``p_alert ** score``;
+    ``exposure_ms`` as in `detectors.protocol.Asked`. 0 where the interval is unknown.
+    """
+    p_alert = np.clip(budget * np.maximum(exposure_ms.astype(np.float64), 1000.0) / DAY_MS, _LEAST_P, _MOST_P)
+    between: F64 = interval_ms / p_alert ** score.astype(np.float64)
+    return between
+
+
 @njit(cache=True, nogil=True, inline="always")
 def _minus_log_p_alert(budget: float, interval_ms: float) -> Any:
-    return -np.log(min(max(budget * max(interval_ms, 1000.0) / 86_400_000.0, _LEAST_P), _MOST_P))
+    return -np.log(min(max(budget * max(interval_ms, 1000.0) / DAY_MS, _LEAST_P), _MOST_P))
 
 
 @njit(cache=True, nogil=True, inline="always")
