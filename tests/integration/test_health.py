@@ -52,18 +52,19 @@ async def test_a_running_worker_is_ready_and_one_whose_breaker_tripped_says_whic
 async def test_a_slow_detector_costs_no_heartbeat(
     kit: Kit, metric: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    kit = kit.with_worker(session_timeout_ms=1000)
+    kit = kit.with_worker(session_timeout_ms=3000)
     real = Pipeline.score
 
     def slow(self: Pipeline, samples: Any) -> Any:
-        time.sleep(2.5)  # far beyond the session timeout
+        time.sleep(6.0)  # far beyond the session timeout
         return real(self, samples)
 
     async with kit.worker() as worker:
+        began = metric(worker.metrics_url, "tocsin_rebalances_total")  # a busy machine may start in two steps
         monkeypatch.setattr(Pipeline, "score", slow)
         await kit.send([Message(encode_point("load", {}, 1_700_000_000_000, 1.0), p) for p in range(4)])
         await kit.scores(4)
         taken = metric(worker.metrics_url, "tocsin_rebalances_total")
         back = metric(worker.metrics_url, "tocsin_partition_recoveries_total")
-    assert taken == {'how="assigned"': 1.0}
+    assert taken == began
     assert not sum(back.values())
