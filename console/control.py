@@ -156,15 +156,15 @@ async def list_artifacts(
     """
     matches = (lambda _: True) if match is None else catalog.matcher(match).matches
     found = (
-        (f"{at.detector} {at.series} {at.artifact_id}", _artifact(at, serving=each.serving))
+        (f"{at.detector} {at.series} {at.artifact_id}", each)
         for each in await artifacts.on_topic(state.cfg)
         if (at := each.manifest)
         and detector in {None, at.detector}
         and series in {None, at.series}
         and matches(Series.of(at.series))
     )
-    items, more = catalog.sliced(found, limit, cursor)
-    return Page[Artifact](items=items, next=more)
+    page, more = catalog.sliced(found, limit, cursor)
+    return Page[Artifact](items=[_artifact(each.manifest, serving=each.serving) for each in page], next=more)
 
 
 @router.post("/artifacts/{artifact_id}/adopt", status_code=HTTPStatus.ACCEPTED)
