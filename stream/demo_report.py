@@ -28,7 +28,7 @@ WORST: Final = 3
 # Of each anomaly the revision with the highest score, for the last one tells of the quiet that closed it.
 _ANOMALIES: Final = """
 SELECT formatDateTime(started, '%Y-%m-%d') AS day, formatDateTime(started, '%m-%d %H:%i') AS time,
-       metric, kind, severity, peak_score, actual, expected, lower, upper
+       metric, kind, severity, peak_score, actual, lower, upper
 FROM (SELECT * FROM anomalies FINAL ORDER BY score DESC LIMIT 1 BY anomaly_id)
 ORDER BY peak_score DESC LIMIT {limit}
 """
@@ -134,7 +134,7 @@ def _table(found: list[dict[str, Any]], anomalies: int) -> Table:
     )
     for name in ("time (UTC)", "series", "kind"):
         table.add_column(name, no_wrap=True)
-    for name in ("actual", "expected", "band", "score"):
+    for name in ("actual", "expected band", "score"):
         table.add_column(name, justify="right", no_wrap=True)
     for row in found:
         color = _COLORS.get(row["severity"], "")
@@ -142,15 +142,18 @@ def _table(found: list[dict[str, Any]], anomalies: int) -> Table:
             row["time"],
             row["metric"],
             f"[{color}]{row['kind']}[/{color}]",
-            *(_narrow(row[name]) for name in ("actual", "expected")),
-            f"{_narrow(row['lower'])}..{_narrow(row['upper'])}",
+            _narrow(row["actual"]),
+            f"{_narrow(row['lower'])} to {_narrow(row['upper'])}",
             f"{row['peak_score']:.2f}",
         )
     return table
 
 
 def _narrow(number: float | None) -> str:
-    return "-" if number is None else f"{number:.3g}"
+    """Three digits that count, and no exponent where thousands are as short."""
+    if number is None:
+        return "-"
+    return f"{number:,.0f}" if 1000 <= abs(number) < 1e6 else f"{number:.3g}"
 
 
 def _further(console: Console, stack: Stack, file: Path) -> None:
