@@ -319,8 +319,10 @@ def _rarity(between_ms: float) -> str:
         return ""
     if between_ms > _NEVER_MS:
         return " (less than once in ten years)"
-    span = _span(round(between_ms))
-    return f" (about once in {'a' + span[1:] if span.startswith('1 ') else span})"
+    number, unit = _span(round(between_ms)).split()
+    if number == "1":
+        number = "an" if unit == "hour" else "a"
+    return f" (about once in {number} {unit})"
 
 
 def _ending(record: np.void, lasted: str) -> str:

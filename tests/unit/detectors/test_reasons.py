@@ -29,6 +29,7 @@ def test_a_length_of_time_reads_as_people_say_it(milliseconds, words):
     [
         (0.1, 60_000, 1.0, " (about once in 10 days)"),  # what the budget says
         (1.0, 60_000, 1.0, " (about once in a day)"),
+        (24.0, 60_000, 1.0, " (about once in an hour)"),
         (1.0, 60_000, 1.5, " (about once in 38 days)"),  # 1440 ** 1.5 minutes
         (0.1, 60_000, 3.0, " (less than once in ten years)"),
         (0.1, 0, 3.0, ""),  # a series whose interval is unknown
