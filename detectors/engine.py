@@ -52,6 +52,22 @@ class Counts(NamedTuple):
     moments: int  # of groups, that were judged
 
 
+class Judged(NamedTuple):
+    """What is said of samples of a step: of those in ``rows``, which are neither gaps nor duplicates."""
+
+    rows: Any  # an index, or a slice where it is all of them
+    asked: Asked
+    interval_ms: F32
+    states: NDArray[np.uint8]  # as `SampleState`
+    in_time: Bools
+    verdict: Verdict
+    scores: F32  # detectors x n
+    hints: NDArray[np.uint8]  # as `Hint`, detectors x n
+    certain: Bools  # anomalous whatever was learned
+    rules: NDArray[np.uint8]  # as `Hint`: what no detector says
+    borrowed: Bools  # siblings say more
+
+
 class Engine:
     """Windows, gap rules, detectors, calibration, ensemble and episodes of one partition.
 
@@ -220,50 +236,70 @@ class Engine:
         """One step: fills ``floats`` (score, level, expected, lower, upper), ``states`` and ``started``."""
         self._began = self._now()
         admitted = self.windows.admit(step.slots, ts_ms, values, self.policies.warm_up(step.slots))
-        states[:] = admitted.states
         self._part_done("window")
         quieted = self._fallen_silent(step, ts_ms, admitted)
         self._part_done("silence")
-        told_apart = (states == SampleState.GAP) | (states == SampleState.DUPLICATE)
-        keep: Any = np.flatnonzero(~told_apart) if told_apart.any() else slice(None)
-        in_time = states[keep] != SampleState.LATE
-        asked = self._asked(
-            step.slots[keep], admitted.clock_ms[keep], admitted.interval_ms[keep], values[keep], in_time
-        )
+        judged = self._judge(step.slots, values, admitted)
+        began_at, told = self._tell(step, ts_ms, admitted.interval_ms, judged, quieted)
+        states[:] = admitted.states
+        states[judged.rows] = judged.states
+        for row, column in zip(floats, judged.verdict, strict=True):
+            row[judged.rows] = column
+        started[judged.rows] = began_at
+        return self._mutes.marked(told)
+
+    def _judge(self, slots: I64, values: F64, admitted: Admitted) -> Judged:
+        """What detectors, siblings and rules say of the samples of a step, joined."""
+        told_apart = (admitted.states == SampleState.GAP) | (admitted.states == SampleState.DUPLICATE)
+        rows: Any = np.flatnonzero(~told_apart) if told_apart.any() else slice(None)
+        states = admitted.states[rows].copy()
+        in_time = states != SampleState.LATE
+        interval_ms = admitted.interval_ms[rows]
+        asked = self._asked(slots[rows], admitted.clock_ms[rows], interval_ms, values[rows], in_time)
         said, scores = self._panel.judge(asked)
         bands = band(said)
-        lent = self._lent(asked, admitted.ages[keep], bands, in_time)
-        verdict, certain = self._verdict(asked, admitted.interval_ms[keep], bands, scores, lent)
+        lent = self._lent(asked, admitted.ages[rows], bands, in_time)
+        verdict, certain = self._verdict(asked, interval_ms, bands, scores, lent)
         certain &= in_time
         rules = self._rules(asked, verdict, in_time)
-        self._part_done("ensemble")
-        cold = (states[keep] == SampleState.WARMING_UP) & ~certain
+        cold = (states == SampleState.WARMING_UP) & ~certain
         verdict.score[cold] = np.nan
         borrowed = ~(lent.score <= verdict.score) & ~np.isnan(lent.score)
         verdict.score[borrowed] = lent.score[borrowed]
         unripe = np.isnan(verdict.score)
         verdict.level[cold | unripe] = np.nan
-        after = states[keep]
-        after[borrowed] = SampleState.SCORED
-        after[unripe & in_time] = SampleState.WARMING_UP
-        states[keep] = after
-        counts = in_time & ~unripe & self._ensemble.alerts
+        states[borrowed] = SampleState.SCORED
+        states[unripe & in_time] = SampleState.WARMING_UP
+        self._part_done("ensemble")
+        hints = _hints(said, scores.shape)
+        return Judged(
+            rows, asked, interval_ms, states, in_time, verdict, scores, hints, certain, rules, borrowed
+        )
+
+    def _tell(
+        self, step: Step, ts_ms: I64, interval_ms: F32, judged: Judged, quieted: NDArray[Any]
+    ) -> tuple[I64, list[AnomalyEvent]]:
+        """Since when each sample that was judged has been in an anomaly, and the events of the step."""
+        asked, positions = judged.asked, np.arange(len(ts_ms))[judged.rows]
+        counts = judged.in_time & ~np.isnan(judged.verdict.score) & self._ensemble.alerts
         silent, leaving = self._leaving(step, ts_ms, quieted)
         began_at, told, peaks = self._episodes.advance(
-            np.arange(len(ts_ms))[keep], asked.slots, ts_ms[keep], asked.values, counts, verdict, scores,
-            _hints(said, scores.shape), certain | (rules == Hint.FLAT), rules, borrowed,
+            positions, asked.slots, ts_ms[judged.rows], asked.values, counts, judged.verdict, judged.scores,
+            judged.hints, judged.certain | (judged.rules == Hint.FLAT), judged.rules, judged.borrowed,
             self.policies.least_samples(asked.slots), leaving,
         )  # fmt: skip
-        self._fill(floats, started, keep, verdict, began_at)
         self._part_done("episodes")
-        several = [(silent["position"], silences(silent, self._owners))]
-        seldom = self._between_ms(told, admitted.interval_ms)
-        several.append((told["position"], events(told, peaks, self._owners, self._panel.detectors, seldom)))
-        positions = np.arange(len(ts_ms))[keep]
-        interval_ms = admitted.interval_ms[keep]
-        several += [each.judge(asked, interval_ms, in_time, positions, ts_ms) for each in self._groups]
+        seldom = self._between_ms(told, interval_ms)
+        several = [
+            (silent["position"], silences(silent, self._owners)),
+            (told["position"], events(told, peaks, self._owners, self._panel.detectors, seldom)),
+            *(
+                each.judge(asked, judged.interval_ms, judged.in_time, positions, ts_ms)
+                for each in self._groups
+            ),
+        ]
         self._part_done("groups")
-        return self._mutes.marked(_ordered(several))
+        return began_at, _ordered(several)
 
     def _between_ms(self, told: NDArray[Any], interval_ms: F32) -> F64:
         """How seldom scores like the peaks come; 0 where no sample of the series tells its interval."""
@@ -334,14 +370,6 @@ class Engine:
         flat &= self._stillness.flags(asked.slots, asked.values, asked.learn)
         rules[flat], verdict.score[flat] = Hint.FLAT, np.fmax(verdict.score[flat], STANDS_STILL)
         return rules
-
-    @staticmethod
-    def _fill(
-        floats: F32, started: NDArray[np.int64], keep: Any, verdict: Verdict, began_at: NDArray[np.int64]
-    ) -> None:
-        for row, column in zip(floats, verdict, strict=True):
-            row[keep] = column
-        started[keep] = began_at
 
     def _now(self) -> float:
         return self._timer() if self._timer is not None else 0.0
