@@ -10,7 +10,6 @@ again; then models of all three kinds are in use for the metric, and the API jud
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import tempfile
 import time
 from collections.abc import Mapping
@@ -22,9 +21,8 @@ import httpx
 
 from bench.served import START_TIMEOUT_S, month, series_of, stage
 from detectors import registry
-from detectors.batch import History, pack
+from detectors.batch import History
 from schemas import config
-from schemas.artifact import ArtifactMessage, Manifest
 from stream.refresh import artifacts
 
 METRIC: Final = "web_response"
@@ -69,19 +67,8 @@ async def fit(cfg: config.Config) -> None:
     history = History(frame.ts_ms, frame.columns[METRIC].reshape(-1, 1))
     for name in DETECTORS:
         kind: Any = registry.load(name)
-        payload = pack(kind.fit({}, history, 1))
-        manifest = Manifest(
-            artifact_id=f"{name}-1",
-            detector=name,
-            version=kind.version,
-            series=series_of(METRIC),
-            trained_from_ms=int(frame.ts_ms[0]),
-            trained_to_ms=int(frame.ts_ms[-1]) + 1,
-            seed=1,
-            sha256=hashlib.sha256(payload).hexdigest(),
-            size=len(payload),
-        )
-        message = ArtifactMessage(manifest, payload)
+        made = kind.fit({}, history, 1)
+        message = artifacts.packed(kind, {}, series_of(METRIC), history, 1, made, {})
         await asyncio.to_thread(artifacts.store_of(cfg).put, message)
         await artifacts.publish(cfg, message, serving=True)
 

@@ -39,7 +39,6 @@ from stream.local.broker import LocalKafka
 from stream.local.clickhouse import LocalClickHouse
 from stream.local.process import free_port
 from stream.refresh import artifacts, trainer
-from stream.refresh.fitting import packed
 from stream.store import history, migrations
 from stream.store.clickhouse import Client
 
@@ -196,10 +195,7 @@ def _first_model(detector: str) -> ArtifactMessage:
         raise ValueError(f"{detector} is not fitted")
     ts_ms, values = _week(0)
     past = History(ts_ms, values[:, None])
-    asked = Refit(
-        request_id="-", detector=detector, series="-", from_ms=0, until_ms=0, trigger=Trigger.AGE, adopt=True
-    )
-    return packed(kind, {}, asked, past, 1, kind.fit({}, past, 1), {})
+    return artifacts.packed(kind, {}, "-", past, 1, kind.fit({}, past, 1), {})
 
 
 def _store_history(cfg: config.Config, names: Sequence[str]) -> None:

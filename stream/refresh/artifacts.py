@@ -11,11 +11,13 @@ import asyncio
 import contextlib
 import os
 import uuid
-from typing import Final, NamedTuple
+from collections.abc import Mapping
+from typing import Any, Final, NamedTuple
 
 import fsspec
 import xxhash
 
+from detectors.batch import Artifact, BatchDetector, History, pack, sha256
 from schemas import config
 from schemas.artifact import ArtifactMessage, Manifest
 from stream.errors import UserError
@@ -52,6 +54,36 @@ class Shown(NamedTuple):
 
     manifest: Manifest
     serving: bool
+
+
+def packed(
+    detector: type[BatchDetector],
+    params: Mapping[str, Any],
+    series: str,
+    history: History,
+    seed: int,
+    made: Artifact,
+    report: Mapping[str, Any],
+) -> ArtifactMessage:
+    """The artifact with its manifest; the id is a hash of what it was made for and what it is."""
+    payload = pack(made)
+    digest = sha256(payload)
+    trained = (int(history.ts_ms[0]), int(history.ts_ms[-1]) + 1) if len(history.ts_ms) else (0, 0)
+    name = f"{detector.name}/{series}/{trained}/{digest}"
+    manifest = Manifest(
+        artifact_id=sha256(name.encode())[:16],
+        detector=detector.name,
+        version=detector.version,
+        series=series,
+        trained_from_ms=trained[0],
+        trained_to_ms=trained[1],
+        seed=seed,
+        sha256=digest,
+        size=len(payload),
+        params=dict(params),
+        report=dict(report),
+    )
+    return ArtifactMessage(manifest, payload)
 
 
 class ArtifactStore:

@@ -9,27 +9,25 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import hashlib
 import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Final, NamedTuple, TypeVar
+from typing import Final, NamedTuple, TypeVar
 
 import msgspec
 import numpy as np
 
 from detectors import registry
-from detectors.batch import Artifact, BatchDetector, FitError, History, fits_many, is_batch, pack, unpack
+from detectors.batch import Artifact, BatchDetector, FitError, History, fits_many, is_batch, unpack
 from schemas import config
-from schemas.artifact import ArtifactMessage, Manifest
 from schemas.find import FindTask
 from schemas.request import Failure, Find, Refit
 from stream.errors import UserError
 from stream.refresh import training
-from stream.refresh.artifacts import ArtifactStore, MissingArtifactError, store_of
+from stream.refresh.artifacts import ArtifactStore, MissingArtifactError, packed, store_of
 from stream.refresh.finding import find
 from stream.refresh.jobs import Answered, Done, Job, NotDone, Outcome, receive, send
 from stream.refresh.settings import Settings, settings_of
@@ -172,42 +170,15 @@ def _finished(client: Client, cfg: config.Config, learned: Learned, made: Artifa
         made,
         _serving(store_of(cfg), asked),
     )
-    message = packed(learned.detector, settings.params, asked, learned.history, cfg.engine.seed, made, report)
+    told = {"trigger": str(asked.trigger), **report}
+    message = packed(
+        learned.detector, settings.params, asked.series, learned.history, cfg.engine.seed, made, told
+    )
     encoded = message.encode()
     if len(encoded) > MAX_MESSAGE_BYTES:
         return NotDone(Failure.TOO_LARGE, f"{len(encoded)} bytes, a message holds {MAX_MESSAGE_BYTES}")
     training.store(client, message.manifest)
     return Done(encoded)
-
-
-def packed(
-    detector: type[BatchDetector],
-    params: Mapping[str, Any],
-    asked: Refit,
-    history: History,
-    seed: int,
-    made: Artifact,
-    report: Mapping[str, Any],
-) -> ArtifactMessage:
-    """The artifact with its manifest; the id is a hash of what it was made for and what it is."""
-    payload = pack(made)
-    digest = hashlib.sha256(payload).hexdigest()
-    trained = (int(history.ts_ms[0]), int(history.ts_ms[-1]) + 1) if len(history.ts_ms) else (0, 0)
-    name = f"{asked.detector}/{asked.series}/{trained}/{digest}"
-    manifest = Manifest(
-        artifact_id=hashlib.sha256(name.encode()).hexdigest()[:16],
-        detector=asked.detector,
-        version=detector.version,
-        series=asked.series,
-        trained_from_ms=trained[0],
-        trained_to_ms=trained[1],
-        seed=seed,
-        sha256=digest,
-        size=len(payload),
-        params=dict(params),
-        report={"trigger": str(asked.trigger), **report},
-    )
-    return ArtifactMessage(manifest, payload)
 
 
 def _serving(store: ArtifactStore, asked: Refit) -> Artifact | None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from typing import Any
 
 import httpx
@@ -12,9 +11,9 @@ import pytest
 
 from console.serving import Serving
 from detectors import registry
-from detectors.batch import History, pack
+from detectors.batch import History
 from schemas import config
-from schemas.artifact import ArtifactMessage, Manifest
+from schemas.artifact import ArtifactMessage
 from stream.refresh import artifacts
 from tests.console.conftest import SAMPLES, SPIKE_AT, START_MS, STEP_MS, wave
 from tests.console.test_api import SPIKE, SPIKE_TEXT
@@ -34,20 +33,8 @@ def fitted(detector: str) -> ArtifactMessage:
     ts_ms = START_MS + STEP_MS * np.arange(SPIKE_AT - 10, dtype=np.int64)
     kind: Any = registry.load(detector)
     history = History(ts_ms, wave("web_response")[: len(ts_ms)].reshape(-1, 1))
-    payload = pack(kind.fit(CHEAP[detector], history, 1))
-    manifest = Manifest(
-        artifact_id=f"{detector}-1",
-        detector=detector,
-        version=kind.version,
-        series=SERIES,
-        trained_from_ms=START_MS,
-        trained_to_ms=int(ts_ms[-1]) + 1,
-        seed=1,
-        sha256=hashlib.sha256(payload).hexdigest(),
-        size=len(payload),
-        params=CHEAP[detector],
-    )
-    return ArtifactMessage(manifest, payload)
+    params = CHEAP[detector]
+    return artifacts.packed(kind, params, SERIES, history, 1, kind.fit(params, history, 1), {})
 
 
 async def publish(cfg: config.Config, message: ArtifactMessage, *, serving: bool = True) -> None:
@@ -77,9 +64,10 @@ async def until_served(api: httpx.AsyncClient, model: str) -> dict[str, Any]:
 async def test_the_model_in_use_judges_the_samples(
     api: httpx.AsyncClient, cfg: config.Config, model: str
 ) -> None:
-    await publish(cfg, await asyncio.to_thread(fitted, model))
+    message = await asyncio.to_thread(fitted, model)
+    await publish(cfg, message)
     found = await until_served(api, model)
-    assert found["artifact"] == f"{model}-1"
+    assert found["artifact"] == message.manifest.artifact_id
     spike = next(each for each in found["points"] if each["timestamp"] == SPIKE_TEXT)
     assert spike["anomaly"]
     anew = await asked(api, model, refit=True)
@@ -88,9 +76,10 @@ async def test_the_model_in_use_judges_the_samples(
 
 
 async def test_the_network_in_use_looks_back_in_episodes(api: httpx.AsyncClient, cfg: config.Config) -> None:
-    await publish(cfg, await asyncio.to_thread(fitted, "aer"))
+    message = await asyncio.to_thread(fitted, "aer")
+    await publish(cfg, message)
     found = await until_served(api, "aer")
-    assert (found["kind"], found["artifact"]) == ("intervals", "aer-1")
+    assert (found["kind"], found["artifact"]) == ("intervals", message.manifest.artifact_id)
     text = SPIKE.isoformat()
     assert any(each["start"] <= text <= each["end"] for each in found["intervals"])
 
@@ -103,12 +92,13 @@ async def test_a_model_that_waits_for_a_person_is_not_used(
 
 
 async def test_parameters_of_ones_own_ask_for_a_fit(api: httpx.AsyncClient, cfg: config.Config) -> None:
-    await publish(cfg, await asyncio.to_thread(fitted, "iforest"))
+    message = await asyncio.to_thread(fitted, "iforest")
+    await publish(cfg, message)
     await until_served(api, "iforest")
     own = {"parameters": {"iforest": {"n_estimators": 20}}}
     assert (await asked(api, "iforest", **own))["artifact"] is None
     budget = {"parameters": {"iforest": {"alert_budget": 0.5}}}
-    assert (await asked(api, "iforest", **budget))["artifact"] == "iforest-1"
+    assert (await asked(api, "iforest", **budget))["artifact"] == message.manifest.artifact_id
 
 
 async def test_a_forecast_is_used_where_it_reaches() -> None:
