@@ -51,7 +51,8 @@ END_MS: Final = int(time.time() * 1000) // STEP_MS * STEP_MS
 """When it ends: as this begins."""
 
 LOADING: Final = 8
-"""Fits before the first window, for the trainer's processes to load what they need."""
+"""Fits before the first window, for the trainer's processes to load what they need. They are of series of
+their own: a second fit of the same history gives the same model, which is not adopted again."""
 
 DEADLINE_S: Final = 1800.0
 """For one window; a fit of Prophet takes half a second of CPU."""
@@ -93,19 +94,18 @@ class Bench:
 
     def __init__(self, cfg: config.Config, plan: Plan, producer: Any, answers: Any) -> None:
         self._cfg, self._plan, self._producer, self._answers = cfg, plan, producer, answers
-        self._names = series_names(plan.series)
+        names = series_names(LOADING + plan.series)
+        self._loading, self._measured = names[:LOADING], names[LOADING:]
         self._made = _first_model(plan.detector)
         self._generation = self._asked = 0
         self.events: list[Event] = []
 
-    async def round(self, number: int) -> list[Window]:
+    async def round(self, number: int) -> AsyncIterator[Window]:
         """A window of each kind."""
-        share = self._names[number :: self._plan.rounds]
-        return [
-            await self._window("quiet", asyncio.sleep(self._plan.quiet_s)),
-            await self._window("fitting", self._fit(share)),
-            await self._window("adopting", self.publish()),
-        ]
+        share = self._measured[number :: self._plan.rounds]
+        yield await self._window("quiet", asyncio.sleep(self._plan.quiet_s))
+        yield await self._window("fitting", self._fit(share))
+        yield await self._window("adopting", self.publish(self._measured))
 
     async def _window(self, kind: str, work: Any) -> Window:
         began_ms = 1000 * time.time()
@@ -115,12 +115,12 @@ class Bench:
         delays = [each.delay_ms for each in self.events if began_ms <= each.at_ms < ended_ms]
         return Window(kind, (ended_ms - began_ms) / 1000, delays)
 
-    async def publish(self) -> None:
-        """One model for all series, under a new id, until the worker has adopted it for each."""
+    async def publish(self, names: Sequence[str]) -> None:
+        """One model for these series, under a new id, until the worker has adopted it for each."""
         before, store = await self._adopted(), artifacts.store_of(self._cfg)
         self._generation += 1
         made = []
-        for name in self._names:
+        for name in names:
             manifest = msgspec.structs.replace(
                 self._made.manifest,
                 series=name,
@@ -136,8 +136,8 @@ class Bench:
 
     async def begin(self) -> None:
         """Each series has a model, and the trainer has worked, when the first window begins."""
-        await self.publish()
-        await self._fit(self._names[:LOADING])
+        await self.publish([*self._loading, *self._measured])
+        await self._fit(self._loading)
 
     async def _fit(self, names: Sequence[str]) -> None:
         before = await self._adopted()
@@ -292,7 +292,7 @@ async def _measure(cfg: config.Config, plan: Plan) -> list[Window]:
     async with _running(cfg, plan) as bench:
         await bench.begin()
         for number in range(plan.rounds):
-            for window in await bench.round(number):
+            async for window in bench.round(number):
                 windows.append(window)
                 print(_row(f"{number + 1}, {window.kind}", [window]), flush=True)
     return windows
@@ -332,7 +332,7 @@ def measure(plan: Plan) -> str:
         address = config.ClickHouse(host=server.host, port=server.port)
         cfg = configure(broker.bootstrap, address, Path(folder), plan)
         logs.configure(cfg.log, "bench")
-        _store_history(cfg, series_names(plan.series))
+        _store_history(cfg, series_names(LOADING + plan.series))
         windows = asyncio.run(_measure(cfg, plan))
     titles = "| window | seconds | events | p50 ms | p99 ms | p99, by that of quiet |"
     return "\n".join([titles, "| --- | --- | --- | --- | --- | --- |", *_lines(windows)])

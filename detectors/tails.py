@@ -43,6 +43,7 @@ _PRIOR = 0.8  # mean excess
 _PRIOR_EXCESSES = (20.0, 10.0)
 _LEAST_EXCESS = 0.3  # a steeper tail is one of few distinct values: rare counts
 _LEAST_P, _MOST_P = 1e-7, 0.02
+_NEVER = 1e-200  # keeps divisions finite
 
 _CLUSTER_START = 1.4  # rarity at which a cluster begins
 _CLUSTER_LEAST = 1.8  # no threshold is lower: less is one feature alone
@@ -62,7 +63,8 @@ def between_ms(budget: float, interval_ms: F32, exposure_ms: F32, score: F32) ->
     ``exposure_ms`` as in `detectors.protocol.Asked`. 0 where the interval is unknown.
     """
     p_alert = np.clip(budget * np.maximum(exposure_ms.astype(np.float64), 1000.0) / DAY_MS, _LEAST_P, _MOST_P)
-    between: F64 = interval_ms / p_alert ** score.astype(np.float64)
+    often = np.maximum(p_alert ** score.astype(np.float64), _NEVER)
+    between: F64 = interval_ms / often
     return between
 
 

@@ -32,12 +32,14 @@ def test_a_length_of_time_reads_as_people_say_it(milliseconds, words):
         (24.0, 60_000, 1.0, " (about once in an hour)"),
         (1.0, 60_000, 1.5, " (about once in 38 days)"),  # 1440 ** 1.5 minutes
         (0.1, 60_000, 3.0, " (less than once in ten years)"),
+        (0.1, 60_000, 75.0, " (less than once in ten years)"),  # a probability that floats hardly hold
         (0.1, 0, 3.0, ""),  # a series whose interval is unknown
     ],
 )
 def test_how_rare_a_score_is_follows_from_the_budget(budget, interval_ms, score, words):
     interval = np.array([interval_ms], np.float32)
-    (between,) = between_ms(budget, interval, interval, np.array([score], np.float32))
+    with np.errstate(divide="raise", over="raise", invalid="raise"):
+        (between,) = between_ms(budget, interval, interval, np.array([score], np.float32))
     assert _rarity(float(between)) == words
 
 
