@@ -61,7 +61,14 @@ class Trainer(Section, frozen=True):
     """The process that fits."""
 
     group_id: Name = "tocsin-trainer"
-    processes: Annotated[int, Meta(ge=1, le=256, description="Fits at the same time.")] = 2
+    processes: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=256,
+            description="Fits at the same time; where there are several, refits leave one to questions.",
+        ),
+    ] = 2
     stack: Annotated[
         int,
         Meta(ge=1, le=4096, description="Most series that one process fits together, where a detector can."),

@@ -39,7 +39,11 @@ class _Waiting(NamedTuple):
 
 
 class Crew:
-    """Gives each request to an idle process; not more at a time than there are processes."""
+    """Gives each request to an idle process; not more at a time than there are processes.
+
+    Where there are several, refits leave one to those who wait for an answer: a refresh of a thousand series
+    takes minutes, and what it may take of the machine is bounded as well.
+    """
 
     def __init__(
         self, cfg: config.Config, metrics: m.Metrics, begun: Callable[[Refit | Find], Awaitable[None]]
@@ -49,6 +53,7 @@ class Crew:
         limit = cfg.trainer.memory_limit_bytes
         self._processes = [FitProcess(limit) for _ in range(cfg.trainer.processes)]
         self._idle = list(self._processes)
+        self._for_refits = max(1, len(self._processes) - 1)
         self._waiting: list[_Waiting] = []
         self._runs: dict[asyncio.Task[None], list[_Waiting]] = {}
 
@@ -89,17 +94,25 @@ class Crew:
             return ""
 
     def _dispatch(self) -> None:
-        while self._idle and self._waiting:
-            stack = self._next()
+        while self._idle and (stack := self._next()):
             run = asyncio.create_task(self._run(self._idle.pop(), stack))
             self._runs[run] = stack
-            run.add_done_callback(self._runs.pop)
+            run.add_done_callback(self._ended)
+
+    def _ended(self, run: asyncio.Task[None]) -> None:
+        del self._runs[run]
+        self._dispatch()
 
     def _next(self) -> list[_Waiting]:
-        """The first that waits and its like, shared among the idle processes."""
-        first = self._waiting[0]
-        alike = [each for each in self._waiting if first.kind and each.kind == first.kind] or [first]
-        stack = alike[: min(-(-len(alike) // len(self._idle)), self._cfg.trainer.stack)]
+        """The first that waits and may begin, and its like, shared among the processes that they may have."""
+        refits = sum(isinstance(stack[0].asked, Refit) for stack in self._runs.values())
+        free = min(len(self._idle), self._for_refits - refits)
+        able = [each for each in self._waiting if free > 0 or isinstance(each.asked, Find)]
+        if not able:
+            return []
+        first = able[0]
+        alike = [each for each in able if first.kind and each.kind == first.kind] or [first]
+        stack = alike[: min(-(-len(alike) // max(1, free)), self._cfg.trainer.stack)]
         self._waiting = [each for each in self._waiting if each not in stack]
         return stack
 
@@ -119,7 +132,6 @@ class Crew:
         finally:
             busy.dec()
             self._idle.append(process)
-            asyncio.get_running_loop().call_soon(self._dispatch)
         if isinstance(found, NotDone) and found.reason in _OF_ONE and len(stack) > 1:
             self._waiting += [each._replace(kind="") for each in stack if not each.answer.done()]
             return

@@ -12,8 +12,10 @@ import ctypes
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Final, NamedTuple, TypeVar
 
@@ -39,6 +41,9 @@ from stream.topics import MAX_MESSAGE_BYTES
 NICENESS: Final = 10
 """Fits give way to a worker on the same machine. Less makes its samples late; more starves a fit."""
 
+REFIT_NICENESS: Final = 19
+"""Nobody waits for a refit: it takes what is left over. With 10 the events of a worker beside it are late."""
+
 _PR_SET_PDEATHSIG: Final = 1
 
 T = TypeVar("T")
@@ -50,11 +55,27 @@ def work(job: Job) -> list[Outcome]:
     if isinstance(first, Find):
         return [_outcome(partial(_answered, first, job.cfg))]
     refits = [asked for asked in job.requests if isinstance(asked, Refit)]
+    return _aside(partial(_refitted, refits, job.cfg))
+
+
+def _refitted(refits: Sequence[Refit], cfg: config.Config) -> list[Outcome]:
     try:
-        with contextlib.closing(Client.connect(job.cfg.clickhouse)) as client:
-            return _fit(client, refits, job.cfg)
+        with contextlib.closing(Client.connect(cfg.clickhouse)) as client:
+            return _fit(client, refits, cfg)
     except (UnavailableError, RefusedError, OSError) as error:
         return [NotDone(Failure.UNAVAILABLE, str(error))] * len(refits)
+
+
+def _aside(make: Callable[[], T]) -> T:
+    """Make it at the lowest priority, in a thread: what a process has lowered it may not raise again."""
+
+    def lowered() -> T:
+        if sys.platform == "linux":  # elsewhere threads share the priority of their process
+            os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), REFIT_NICENESS)
+        return make()
+
+    with ThreadPoolExecutor(1) as thread:
+        return thread.submit(lowered).result()
 
 
 def _outcome(make: Callable[[], T]) -> T | NotDone:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from schemas import config
-from schemas.request import Failure, Refit, Trigger
+from schemas.find import FindTask
+from schemas.request import Failure, Find, Refit, Trigger
 from stream import metrics as m
 from stream.refresh import crew as module
 from stream.refresh.crew import Crew
@@ -24,6 +25,11 @@ def refit(number: int, detector: str = "aer", tier: str = "front") -> Refit:
         request_id=str(number), detector=detector, series=f'cpu{{n="{number}",tier="{tier}"}}', from_ms=0,
         until_ms=1, trigger=Trigger.AGE, adopt=True, deadline_ms=1000,
     )  # fmt: skip
+
+
+def question(name: str) -> Find:
+    task = FindTask(model="iforest", ts_ms=b"", columns={}, engine=config.Engine())
+    return Find(request_id=name, task=task)
 
 
 class Process:
@@ -76,9 +82,19 @@ async def test_what_has_one_detector_and_its_parameters_is_fitted_together():
 
 async def test_idle_processes_share_what_waits():
     jobs: list[list[str]] = []
-    crew = crew_of(2, jobs, good)
+    crew = crew_of(3, jobs, good)
     await asyncio.gather(*(crew.work(refit(n)) for n in range(6)))
     assert sorted(map(len, jobs)) == [3, 3]
+
+
+async def test_refits_leave_a_process_to_those_who_wait_for_an_answer():
+    jobs: list[list[str]] = []
+    crew = crew_of(2, jobs, good)
+    refits = [asyncio.create_task(crew.work(refit(n, "iforest"))) for n in range(3)]
+    await asyncio.sleep(0)
+    find = asyncio.create_task(crew.work(question("asked")))
+    await asyncio.gather(find, *refits)
+    assert jobs == [["0"], ["asked"], ["1"], ["2"]]
 
 
 async def test_one_that_ends_its_process_does_not_spoil_the_others():
