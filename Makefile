@@ -10,7 +10,7 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 ARGS ?=
 
-.PHONY: help venv demo test test-quick test-broker lint types imports unit integration faults soak bench pictures screenshots lock clean need-java need-prometheus need-chromium
+.PHONY: help venv demo test test-rest test-broker lint types imports unit integration faults soak bench pictures screenshots lock clean need-java need-prometheus need-chromium
 
 help: ## Print the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -41,15 +41,15 @@ demo: need-java $(STAMP) ## Replay a month of real telemetry through all parts o
 	@$(BIN)/tocsin demo $(ARGS)
 
 test: need-java need-prometheus need-chromium lint ## What CI runs: lint, types, import rule and all tests, in two halves side by side
-	@echo "Two halves run side by side, and each prints when it is done: unit, contract and console tests; types, integration and fault tests."
-	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-quick types imports test-broker
+	@echo "Two halves run side by side, and each prints when it is done: unit, contract, console and fault tests; types and integration tests."
+	@$(MAKE) --no-print-directory --jobs=2 --output-sync=target test-rest types imports test-broker
 
 # First, beside the types: it compiles the kernels that the other half needs, too.
-test-quick: need-prometheus need-chromium $(STAMP)
-	$(BIN)/pytest tests/unit tests/contract tests/console $(ARGS)
+test-rest: need-java need-prometheus need-chromium $(STAMP)
+	$(BIN)/pytest tests/unit tests/contract tests/console tests/faults $(ARGS)
 
 test-broker: need-java need-prometheus $(STAMP)
-	$(BIN)/pytest tests/integration tests/faults $(ARGS)
+	$(BIN)/pytest tests/integration $(ARGS)
 
 lint: $(STAMP) ## Check style and layout
 	$(BIN)/ruff check .
