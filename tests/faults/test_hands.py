@@ -78,7 +78,7 @@ class Hands:
         mute = self._mute("twice")
         verdict = Label(command_id="v", at_ms=1, anomaly_id=(await self._anomaly()), **self._of_anomaly)
         await self._send([mute, verdict, mute, verdict, mute])
-        await self._journaled(lambda e: isinstance(e, Muted) and e.mute == mute)
+        await self._journaled(lambda e: isinstance(e, Muted) and e.mute == mute, everywhere=True)
 
     async def reorder(self) -> None:
         mute = self._mute("reordered")
@@ -89,9 +89,11 @@ class Hands:
     async def late(self) -> None:
         mute = self._mute("late")
         await self._send([mute])
-        await self._journaled(lambda e: isinstance(e, Muted) and e.mute == mute)
+        await self._journaled(lambda e: isinstance(e, Muted) and e.mute == mute, everywhere=True)
         await self._send([Unmute(command_id="lift", at_ms=mute.at_ms + 1, mute_id=mute.mute_id)])
-        await self._journaled(lambda e: isinstance(e, Muted) and e.mute_id == mute.mute_id and e.mute is None)
+        await self._journaled(
+            lambda e: isinstance(e, Muted) and e.mute_id == mute.mute_id and e.mute is None, everywhere=True
+        )
         await self._send([mute])
         self.kill()
 
@@ -142,11 +144,13 @@ class Hands:
         await client.stop()
         self.sent += commands
 
-    async def _journaled(self, wanted: Callable[[Any], bool]) -> None:
+    async def _journaled(self, wanted: Callable[[Any], bool], *, everywhere: bool = False) -> None:
+        """Wait for an entry in some partition, or in all of them: one that has just moved reads later."""
+        enough = all if everywhere else any
         async with asyncio.timeout(60):
-            while True:
-                if any(wanted(entry) for entries in await journals(self.kit) for entry in entries):
-                    return
+            while not enough(  # noqa: ASYNC110  # other processes write it
+                any(map(wanted, entries)) for entries in await journals(self.kit)
+            ):
                 await asyncio.sleep(0.1)
 
 
