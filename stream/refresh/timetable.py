@@ -129,20 +129,21 @@ class Timetable:
                     watched.drifted(kind)
 
     def told(self, command: Command) -> None:
-        """A person asks for new models, or says what an anomaly was, which changes what may be learned."""
+        """A person asks for models, or says what an anomaly was, which models may have learned."""
         if isinstance(command, Refresh):
             matcher, trigger, detector = Matcher.parse(command.series), Trigger.PERSON, command.detector
             found = [
                 w for text, w in self._watched.items() if w is not None and matcher.matches(Series.of(text))
             ]
         elif isinstance(command, Label):
-            labelled = self._watched.get(command.series)
-            found, trigger, detector = [labelled] if labelled is not None else [], Trigger.LABEL, ""
+            concerned = [command.series, *self._groups_of.get(command.series, ())]
+            found = [w for text in concerned if (w := self._watched.get(text)) is not None]
+            trigger, detector = Trigger.LABEL, ""
         else:
             return
         for watched in found:
             for name, model in watched.models.items():
-                if detector in {"", name}:
+                if detector in {"", name} and (trigger is Trigger.PERSON or model.fitted_ms is not None):
                     model.wish = trigger
 
     def serves(self, detector: str, series: str, artifact_id: str, fitted_ms: int) -> None:

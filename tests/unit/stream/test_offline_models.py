@@ -18,7 +18,11 @@ ROWS = 12 * 24 * 8
 TRAINED = 12 * 24 * 7
 UNTIL = str(START_S + 300 * TRAINED)
 SPIKE_AT = TRAINED + 100
-CHEAP = {"iforest": ["--param", "n_estimators=40"], "prophet": ["--param", "horizon_ms=172800000"]}
+CHEAP = {
+    "aer": ["--param", "epochs=3", "--param", "max_windows=500"],
+    "iforest": ["--param", "n_estimators=40"],
+    "prophet": ["--param", "horizon_ms=172800000"],
+}
 
 
 def week(path: Path, rows: int = ROWS, spike: float = 40.0) -> str:
@@ -46,7 +50,7 @@ def alerts(rows: list[dict[str, str]]) -> list[int]:
     return [i for i, row in enumerate(rows) if row["alert"] == "1"]
 
 
-@pytest.mark.parametrize("detector", ["iforest", "prophet"])
+@pytest.mark.parametrize("detector", ["aer", "iforest", "prophet"])
 def test_a_model_from_a_file_scores_as_one_that_is_fitted_on_the_way(tmp_path, capsys, detector):
     file, model = week(tmp_path / "week.csv"), tmp_path / "model.safetensors"
     tocsin("fit", file, "--detector", detector, *CHEAP[detector], "--until", UNTIL, "-o", str(model))

@@ -175,3 +175,18 @@ def test_a_drift_of_a_member_asks_for_a_model_of_its_group():
     table.residuals(member, noise[2000:] + 2)
     assert [each.series for each in table.due(0.0)] == ['host{host="a"}']
     assert asked(table) == [Trigger.DRIFT]
+
+
+def test_a_label_on_a_member_asks_for_a_model_of_its_group_once_there_is_one():
+    rule = config.RefreshRule(detector="multidimensional", min_history_ms=10 * HOUR)
+    table = Timetable(config.Refresh(rules=[rule]), [config.Group(name="host", group_by=["host"])])
+    table.saw('cpu{host="a"}', 0, HOUR)
+    label = Label(
+        command_id="1", at_ms=0, anomaly_id="x", series='cpu{host="a"}', verdict="true", started_ms=0
+    )
+    table.told(label)
+    assert asked(table) == []
+    table.serves("multidimensional", 'host{host="a"}', "m", HOUR)
+    table.told(label)
+    assert [each.series for each in table.due(0.0)] == ['host{host="a"}']
+    assert asked(table) == [Trigger.LABEL]
