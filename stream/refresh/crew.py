@@ -41,8 +41,8 @@ class _Waiting(NamedTuple):
 class Crew:
     """Gives each request to an idle process; not more at a time than there are processes.
 
-    Where there are several, refits leave one to those who wait for an answer: a refresh of a thousand series
-    takes minutes, and what it may take of the machine is bounded as well.
+    Where there are several, refits leave one to the questions that are here: refits take minutes, and what
+    they may take of the machine is bounded as well.
     """
 
     def __init__(

@@ -39,9 +39,8 @@ async def test_an_example_of_the_documentation_is_answered(api: httpx.AsyncClien
         head, _, said = said.partition("\r\n\r\n")
         location = re.search(r"location: (\S+)", head)
         if location:
-            reply = await api.get(location[1], params={"wait_ms": 60_000})
-            while reply.status_code == 202:
-                reply = await api.get(location[1], params={"wait_ms": 60_000})
+            while (reply := await api.get(location[1], params={"wait_ms": 60_000})).status_code == 202:
+                pass
             said = reply.text
         found = json.loads(said)
         assert set(found) == {"Autoencoder", "Isolation Forest", "Prophet"}
