@@ -19,6 +19,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 import numpy as np
+from rich import box
 from rich.console import Console
 from rich.table import Table
 
@@ -135,14 +136,19 @@ async def measure(bootstrap: str, scale: float, seconds: float) -> list[Result]:
     await topics.ensure(cfg)
     total = await load.preload(bootstrap, topic, PARTITIONS, "json", int(200_000 * scale))
     measured = await asyncio.to_thread(faust_agent.measure, bootstrap, topic, total)
-    results.append(Result("faust agent (json)", total, *measured))
+    results.append(Result("faust, json", total, *measured))
     return results
 
 
 def show(results: list[Result], memory: dict[str, float]) -> None:
-    table = Table(title="One worker process, scores topic on")
-    for column in ("input", "samples/s", "per CPU second", "cores", "delay at", "p50 ms", "p99 ms", "events"):
-        table.add_column(column, justify="left" if column == "input" else "right")
+    table = Table(
+        title="One worker process, scores topic on",
+        box=box.SIMPLE_HEAD,
+        collapse_padding=True,
+        pad_edge=False,
+    )
+    for column in ("input", "samples/s", "per CPU s", "cores", "load/s", "p50 ms", "p99 ms", "events"):
+        table.add_column(column, justify="left" if column == "input" else "right", no_wrap=True)
     for r in results:
         numbers = (r.delay_load_per_s, r.delay_p50_ms, r.delay_p99_ms, r.events)
         cells = ("" if n is None else f"{n:,.0f}" for n in numbers)

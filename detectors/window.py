@@ -1,4 +1,4 @@
-"""The newest samples of every series, and the rules for gaps, duplicates and late samples."""
+"""The newest times of every series, and the rules for gaps, duplicates and late samples."""
 
 from __future__ import annotations
 
@@ -46,27 +46,25 @@ class Admitted(NamedTuple):
 
 
 class Windows:
-    """Ring buffers of (ts_ms, value) for all slots in two arrays; 16 bytes a sample and 24 a series.
+    """Ring buffers of times for all slots in one array; 8 bytes a sample and 24 a series.
 
     Rules: NaN is a gap; a time that is in the ring is a duplicate and the first one wins; a time older than
     the newest is late: scored without learning, and it does not enter the ring. About 15 ns a sample.
+    Values are not kept here: each detector keeps what its own window needs, relative and in float32.
     """
 
     def __init__(self, length: int) -> None:
         self.length = length
         self._head = Rows(HEAD)
         self._ts_ms: I64 = np.zeros((0, length), np.int64)
-        self._values: F64 = np.zeros((0, length), np.float64)
 
     def reserve(self, slots: int) -> None:
         self._head.reserve(slots)
         self._ts_ms = grown(self._ts_ms, slots)
-        self._values = grown(self._values, slots)
 
     def evict(self, slots: I64) -> None:
         self._head.evict(slots)
         self._ts_ms[slots] = 0
-        self._values[slots] = 0.0
 
     def admit(self, slots: I64, ts_ms: I64, values: F64, warm_up: I64) -> Admitted:
         """Apply the rules to samples in order, and keep those that are admitted.
@@ -77,14 +75,15 @@ class Windows:
         out = Admitted(
             np.empty(n, np.uint8), np.empty(n, np.int64), np.empty(n, np.float32), np.empty(n, np.uint32)
         )
-        _admit(self._head.array, self._ts_ms, self._values, slots, ts_ms, values, warm_up, *out)
+        _admit(self._head.array, self._ts_ms, slots, ts_ms, values, warm_up, *out)
         return out
 
-    def newest_first(self, slot: int) -> tuple[I64, F64]:
-        """Times and values of one series, the newest first (copies)."""
+    def newest_first(self, slot: int) -> I64:
+        """The times in the ring of one series, the newest first (a copy)."""
         head = self._head.array[slot]
         order = (int(head["next"]) - 1 - np.arange(int(head["count"]))) % self.length
-        return self._ts_ms[slot, order], self._values[slot, order]
+        times: I64 = self._ts_ms[slot, order]
+        return times
 
     def learned(self, slots: I64) -> NDArray[np.uint32]:
         """Samples ever admitted of these series."""
@@ -93,15 +92,11 @@ class Windows:
 
     @property
     def row_bytes(self) -> int:
-        return self._head.row_bytes + 16 * self.length
+        return self._head.row_bytes + 8 * self.length
 
     def snapshot(self) -> State:
         slots = self._head.slots
-        return {
-            "head": self._head.snapshot(),
-            "ts_ms": self._ts_ms[:slots],
-            "values": self._values[:slots],
-        }
+        return {"head": self._head.snapshot(), "ts_ms": self._ts_ms[:slots]}
 
     def load(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take over a snapshot; raises ``ValueError`` when its windows have another length."""
@@ -109,7 +104,6 @@ class Windows:
             raise ValueError(f"snapshot has windows of {state['ts_ms'].shape[1]}, configured {self.length}")
         self._head.load(state["head"])
         self._ts_ms = state["ts_ms"].copy()
-        self._values = state["values"].copy()
 
 
 @njit(cache=True, nogil=True, inline="always")
@@ -144,7 +138,7 @@ def _learn_interval(head: Any, gap_ms: int) -> None:
 
 @njit(cache=True, nogil=True)
 def _admit(  # type: ignore[no-untyped-def]
-    heads, ring_ms, ring_values, slots, ts_ms, values, warm_up, states, clock_ms, interval_ms, ages
+    heads, ring_ms, slots, ts_ms, values, warm_up, states, clock_ms, interval_ms, ages
 ):
     length = ring_ms.shape[1]
     for i in range(slots.shape[0]):
@@ -164,7 +158,6 @@ def _admit(  # type: ignore[no-untyped-def]
             _learn_interval(head, ts_ms[i] - head.newest_ms)
         place = int(head.next)
         ring_ms[slot, place] = ts_ms[i]
-        ring_values[slot, place] = values[i]
         head.next = np.uint32(place + 1 if place + 1 < length else 0)
         if head.count < length:
             head.count += np.uint32(1)

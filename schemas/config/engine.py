@@ -135,7 +135,11 @@ class Engine(Section, frozen=True):
     ] = []
     window: Annotated[
         int,
-        Meta(ge=16, le=4096, description="Newest samples kept of each series, for windows and explanations."),
+        Meta(
+            ge=16,
+            le=4096,
+            description="Newest times kept of each series: among them a late sample is known as a duplicate.",
+        ),
     ] = 96
     alert_budget: Annotated[
         float,
