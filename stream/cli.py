@@ -278,6 +278,9 @@ for each in (control.mute, control.mutes, control.unmute, control.label, control
 
 @app.command("check-config")
 def check_config(
+    file: Annotated[
+        Path | None, typer.Argument(help="The YAML file, as with --config.", show_default=False)
+    ] = None,
     config: ConfigOption = None,
     overrides: SetOption = None,
     show: Annotated[
@@ -287,7 +290,9 @@ def check_config(
     """Say all that is wrong with the configuration; exit status 2 if anything is."""
     from stream.commands import check_config as command
 
-    command.run(config, overrides or [], show=show)
+    if file is not None and config is not None:
+        raise UserError(f"{file} and --config {config}: one of them")
+    command.run(file or config, overrides or [], show=show)
 
 
 topics_app = typer.Typer(no_args_is_help=True, help="List or create the topics of the configuration.")

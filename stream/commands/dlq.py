@@ -50,7 +50,8 @@ def list_(
             f"{letter.error}"
         )
     counts = Counter(str(stored.letter.reason) for stored in found)
-    typer.echo(f"{len(found)} dead letters " + ", ".join(f"{n} {name}" for name, n in counts.most_common()))
+    of_each = ", ".join(f"{n} {name}" for name, n in counts.most_common())
+    typer.echo(f"{len(found)} dead letters{': ' if found else ''}{of_each}")
 
 
 @app.command()

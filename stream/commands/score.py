@@ -109,7 +109,8 @@ def _write(
 
         draw(kept, title, plot)
     if output is not None or plot is not None:
-        typer.echo(f"{count:,} rows scored, {anomalies} anomalies", err=True)
+        found = "1 anomaly" if anomalies == 1 else f"{anomalies} anomalies"
+        typer.echo(f"{count:,} rows scored, {found}", err=True)
 
 
 def _keep(

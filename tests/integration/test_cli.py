@@ -202,6 +202,7 @@ def test_check_config_shows_a_file_that_reads_back(tmp_path):
     file = tmp_path / "shown.yaml"
     file.write_text(shown)
     assert "fine" in tocsin("check-config", "-c", str(file)).stdout
+    assert "fine" in tocsin("check-config", str(file)).stdout
     assert "window: 64" in shown
 
 
