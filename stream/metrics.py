@@ -176,6 +176,11 @@ REQUESTS: Final = Spec(
     ("detector", "trigger"),
 )
 REFRESH_WAITING: Final = Spec("gauge", "tocsin_refresh_waiting", "Refits asked for and not answered.")
+REFRESH_LATE: Final = Spec(
+    "gauge",
+    "tocsin_refresh_late",
+    "Refits that are due and not asked for: refresh.max_waiting others are not answered yet.",
+)
 REFRESH_FAILED: Final = Spec(
     "counter", "tocsin_refresh_failed", "Refits that gave no model, by reason.", ("detector", "reason")
 )
@@ -272,6 +277,7 @@ SETS: Final[dict[str, list[Spec]]] = {
     "coordinator": [
         REQUESTS,
         REFRESH_WAITING,
+        REFRESH_LATE,
         REFRESH_FAILED,
         REFRESH_CLOCK,
         INCIDENT_EVENTS,

@@ -51,6 +51,15 @@ class Refresh(Section, frozen=True):
     check_every_ms: Annotated[
         int, Meta(ge=50, le=3_600_000, description="The timetable is looked at this often.")
     ] = 1000
+    max_waiting: Annotated[
+        int,
+        Meta(
+            ge=1,
+            le=100_000,
+            description="Refits asked for and not answered: what else is due waits in the timetable, so that "
+            "a question of `/find` is never far behind. Raise it where trainers run out of work.",
+        ),
+    ] = 256
     backoff_ms: Annotated[
         int,
         Meta(ge=0, description="Event time until a failed fit is tried again; doubles with each failure."),

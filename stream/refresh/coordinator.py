@@ -134,7 +134,8 @@ class Coordinator:
             log.warning("Faust did not stop in time")
             raise
         self._metrics.forget(m.LABELLED)
-        self._metrics.gauge(m.REFRESH_WAITING).set(0)
+        for gauge in (m.REFRESH_WAITING, m.REFRESH_LATE):
+            self._metrics.gauge(gauge).set(0)
         self._begin()
 
     async def _assigned(self, *_: Any, **__: Any) -> None:
@@ -220,13 +221,14 @@ class Coordinator:
             self._missed = False
             await self._remember()
         now_s = time.monotonic()
-        for due in list(self.timetable.due(now_s)):
+        for due in self.timetable.due(now_s):
             asked = _request(due)
             await self._requests.send(key=asked.request_id.encode(), value=_encode(asked))
             self.timetable.asked(due, asked.request_id, now_s)
             self._metrics.counter(m.REQUESTS, asked.detector, asked.trigger).inc()
             log.info("refit asked for", detector=asked.detector, series=asked.series, why=str(asked.trigger))
         self._metrics.gauge(m.REFRESH_WAITING).set(self.timetable.waiting())
+        self._metrics.gauge(m.REFRESH_LATE).set(self.timetable.late)
         self._metrics.gauge(m.REFRESH_CLOCK).set(self.timetable.clock_ms / 1000)
 
     def _note(self, batch: ScoreBatch) -> None:

@@ -5,7 +5,8 @@ Time is event time, the newest sample of each series, so that a replayed month a
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import heapq
+from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -85,6 +86,7 @@ class Timetable:
         self._watched: dict[str, Watched | None] = {}  # None: no rule matches
         self._groups_of: dict[str, list[str]] = {}  # of series that have any
         self.clock_ms = 0
+        self.late = 0  # refits that the last look found due, and had no room for
 
     def saw(self, series: str, first_ms: int, last_ms: int) -> Watched | None:
         """A series has samples from and to these times, and so have the groups that it belongs to."""
@@ -172,16 +174,20 @@ class Timetable:
         model.failures += 1
         model.not_before_ms = (watched.last_ms if watched is not None else self.clock_ms) + pause_ms
 
-    def due(self, now_s: float) -> Iterator[Due]:
-        """What to ask for now; ``now_s`` is monotonic, to give up on answers that never come."""
+    def due(self, now_s: float) -> list[Due]:
+        """What to ask for now, the most urgent first; ``now_s`` is monotonic, to give up on answers that
+        never come. What is beyond `refresh.max_waiting` is told by the next call that finds room.
+        """
+        found, waiting = list[Due](), 0
         for series, watched in self._watched.items():
             for model in watched.models.values() if watched is not None else ():
-                if watched is None or self._waits(model, now_s) or watched.last_ms < model.not_before_ms:
-                    continue
-                trigger = self._trigger(watched, model)
-                if trigger is not None:
+                if self._waits(model, now_s):
+                    waiting += 1
+                elif watched is not None and (trigger := self._trigger(watched, model)) is not None:
                     until_ms = watched.last_ms + 1
-                    yield Due(series, model, until_ms - model.rule.history_ms, until_ms, trigger)
+                    found.append(Due(series, model, until_ms - model.rule.history_ms, until_ms, trigger))
+        self.late = max(0, len(found) + waiting - self._cfg.max_waiting)
+        return heapq.nsmallest(len(found) - self.late, found, _urgency) if self.late else found
 
     def asked(self, due: Due, request_id: str, now_s: float) -> None:
         due.model.request_id, due.model.asked_s, due.model.wish = request_id, now_s, None
@@ -198,6 +204,8 @@ class Timetable:
 
     @staticmethod
     def _trigger(watched: Watched, model: Model) -> Trigger | None:
+        if watched.last_ms < model.not_before_ms:
+            return None
         if model.wish is not None:
             return model.wish
         if model.fitted_ms is None:
@@ -225,6 +233,11 @@ class Timetable:
             if rule.detector not in models and matcher.matches(series):
                 models[rule.detector] = Model(rule)
         return models
+
+
+def _urgency(due: Due) -> tuple[bool, int]:
+    """What a person waits for, then series without a model, then the oldest models."""
+    return due.trigger not in (Trigger.PERSON, Trigger.LABEL), due.model.fitted_ms or 0
 
 
 def residuals(

@@ -44,9 +44,10 @@ NO_POLL_LIMIT_MS: Final = 2**31 - 1
 """A fit may take hours, and nothing is fetched while all processes are busy; a dead trainer still loses its
 session."""
 
-AHEAD: Final = 32
-"""Least requests that may be taken and not answered; with stacks, two for each process. More would wait here
-while another trainer is idle; with fewer a cancellation behind them is heard later."""
+AHEAD: Final = 128
+"""Requests that may be taken and not answered, beside the refits that a coordinator asks for at once: with
+fewer, a question or a cancellation behind them is heard later. Another trainer has partitions of its own, so
+what is taken here is not taken from it."""
 
 FETCH_MS: Final = 500
 OFFSETS_TIMEOUT_S: Final = 10.0
@@ -70,7 +71,7 @@ class Trainer:
         self._metrics = m.Metrics("trainer")
         self._store = store_of(cfg)
         self._crew = Crew(cfg, self._metrics, self._begun)
-        self._ahead = max(AHEAD, 2 * cfg.trainer.stack * cfg.trainer.processes)
+        self._ahead = cfg.refresh.max_waiting + AHEAD
         self._running: dict[asyncio.Task[None], tuple[Any, int]] = {}  # partition and offset
         self._by_id: dict[str, asyncio.Task[None]] = {}
         self._cancelled: set[str] = set()

@@ -10,18 +10,32 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import yaml
 
 from schemas import config
+from schemas.find import PointsFound
 from schemas.request import Cancel, Failed, Failure, Fitted
 from stream import topics
 from stream.local.process import start_time
-from stream.refresh import artifacts
+from stream.refresh import artifacts, finding
+from stream.refresh.asking import Asker
+from stream.refresh.frames import Frame
 from stream.refresh.trainer import Trainer
 from tests.integration import broken_detector
 from tests.integration.conftest import Kit
-from tests.integration.refreshing import DEADLINE_S, WAVE, answers, ask, send, store_history
+from tests.integration.refreshing import (
+    DEADLINE_S,
+    START_MS,
+    STEP_MS,
+    WAVE,
+    answers,
+    ask,
+    refit,
+    send,
+    store_history,
+)
 from tests.support import running
 
 
@@ -132,3 +146,25 @@ async def test_a_request_is_cancelled_while_it_runs(loop_kit: Kit, broken_path: 
                 await asyncio.sleep(0.05)
     assert isinstance(answer, Failed)
     assert answer.reason is Failure.CANCELLED
+
+
+async def test_a_question_is_answered_while_all_refits_that_may_wait_hang(
+    loop_kit: Kit, broken_path: Path
+) -> None:
+    kit = broken(loop_kit, "hang", marker=str(broken_path / "marker"), until=str(broken_path / "never"))
+    two = msgspec.structs.replace(kit.cfg.trainer, processes=2)
+    kit = Kit(msgspec.structs.replace(kit.cfg, trainer=two))
+    ts_ms = START_MS + STEP_MS * np.arange(len(WAVE))
+    frame = Frame(ts_ms, {"cpu": np.array(WAVE)})
+    task = finding.task(finding.canonical("Isolation Forest"), frame, ["cpu"], {}, kit.cfg.engine)
+    async with running(Trainer(kit.cfg)):
+        hang = range(kit.cfg.refresh.max_waiting)
+        await send(kit, *(refit(request_id=f"h{n}", detector="broken", deadline_ms=3_600_000) for n in hang))
+        asker = await Asker.connect(kit.cfg)
+        try:
+            async with asyncio.timeout(DEADLINE_S):
+                found = await asker.find(task, lambda _: None)
+        finally:
+            await asker.close()
+    assert isinstance(found, PointsFound)
+    assert len(np.frombuffer(found.score, "<f8")) == len(WAVE)

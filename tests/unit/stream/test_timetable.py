@@ -22,7 +22,7 @@ SERIES = 'cpu{host="web1"}'
 
 
 def asked(table: Timetable, now_s: float = 0.0) -> list[Trigger]:
-    found = list(table.due(now_s))
+    found = table.due(now_s)
     for due in found:
         table.asked(due, "r", now_s)
     return [due.trigger for due in found]
@@ -62,6 +62,29 @@ def test_a_series_that_no_rule_matches_gets_nothing():
     table = Timetable(CFG)
     assert table.saw('cpu{host="db1"}', 0, 1000 * HOUR) is None
     assert asked(table) == []
+
+
+def test_no_more_is_asked_at_once_than_may_wait_and_the_most_urgent_first():
+    table = Timetable(msgspec.structs.replace(CFG, max_waiting=2))
+    names = [f'cpu{{host="web{i}"}}' for i in range(6)]
+    for i, name in enumerate(names):
+        table.saw(name, 0, 20 * HOUR)
+        if i != 2:
+            table.serves("iforest", name, "a", (9 - i) * HOUR)  # the last ones are the oldest
+    table.told(Refresh(command_id="c", at_ms=0, series=names[3]))
+
+    def look() -> list[str]:
+        found = table.due(0.0)
+        for due in found:
+            table.asked(due, due.series, 0.0)
+        return [due.series for due in found]
+
+    assert look() == [names[3], names[2]]  # what a person waits for, then what has no model
+    assert (look(), table.late, table.waiting()) == ([], 4, 2)
+    table.fitted(msgspec.structs.replace(fitted(20 * HOUR), series=names[2]))
+    assert (look(), table.late) == ([names[5]], 3)
+    lost_s = 2 * CFG.rules[0].deadline_ms / 1000 + 61  # answers that never come make room
+    assert [due.series for due in table.due(lost_s)] == [names[5], names[4]]
 
 
 def test_each_failure_doubles_the_pause():
