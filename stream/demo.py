@@ -106,17 +106,6 @@ class Progressed(NamedTuple):
         return self.sent >= samples and self.scored >= samples and caught_up
 
 
-class Result(NamedTuple):
-    """The last line of `--json`."""
-
-    samples: int
-    anomalies: int
-    incidents: int
-    clickhouse_rows: int
-    seconds: float
-    samples_per_s: float
-
-
 def run(folder: Path, overrides: list[str], *, stay: bool, as_json: bool, prometheus: bool = False) -> None:
     """Do it all; with ``stay``, return at Ctrl-C; with ``prometheus``, feed one and an Alertmanager.
 
@@ -221,7 +210,7 @@ def _wait_until_running(stack: Stack) -> None:
         time.sleep(_LOOK_EVERY_S)
 
 
-async def _replay(stack: Stack, console: Console) -> Result:
+async def _replay(stack: Stack, console: Console) -> report.Result:
     """Send the month, follow it through all parts, and read the result from where it ended up."""
     chunks = list(read(str(TELEMETRY), "csv", Columns(), LABELS, CHUNK, Meter()))
     samples = sum(len(chunk.ts_ms) for chunk in chunks if not isinstance(chunk, Lines))
@@ -238,7 +227,7 @@ async def _replay(stack: Stack, console: Console) -> Result:
         raise UserError(f"{len(anomalies)} anomalies are on the topic, but {stored} are in ClickHouse: a bug")
     rows = observe.count(store, "count()", "telemetry FINAL")
     incidents = observe.count(store, "count()", "incidents_latest WHERE merged_into IS NULL")
-    return Result(scored, stored, incidents, rows, round(seconds, 2), round(scored / seconds))
+    return report.Result(scored, stored, incidents, rows, round(seconds, 2), round(scored / seconds))
 
 
 def _bars(console: Console) -> Progress:

@@ -6,7 +6,7 @@ import json
 import shutil
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from rich import box
 from rich.console import Console
@@ -16,8 +16,19 @@ from rich.table import Table
 from stream import observe
 
 if TYPE_CHECKING:
-    from stream.demo import Result
     from stream.up import Stack
+
+
+class Result(NamedTuple):
+    """What a replay came to: the last line of `--json`."""
+
+    samples: int
+    anomalies: int
+    incidents: int
+    clickhouse_rows: int
+    seconds: float
+    samples_per_s: float
+
 
 STRONGEST: Final = 15
 """Anomalies in the table; the others are counted."""

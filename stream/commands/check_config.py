@@ -9,7 +9,7 @@ import typer
 
 from schemas.config import Config
 from stream import config as loader
-from stream.config.values import Problem
+from stream.config.yaml_lines import Problem
 
 
 def run(path: Path | None, overrides: list[str], *, show: bool) -> None:

@@ -13,7 +13,7 @@ from detectors.calendar import clock_changes, public_holidays
 from schemas.config import Config, DetectorConfig, Group, Policy, RefreshRule
 from schemas.matcher import Matcher
 from stream.addresses import is_loopback
-from stream.config.values import Problem
+from stream.config.yaml_lines import Problem
 
 if TYPE_CHECKING:
     from stream.config.yaml_lines import Document

@@ -17,8 +17,8 @@ import yaml
 
 from schemas.config import Config, Section
 from stream.config.checks import cross_checks
-from stream.config.values import Problem, check_struct
-from stream.config.yaml_lines import Document, parse_override, read_document
+from stream.config.values import check_struct
+from stream.config.yaml_lines import Document, Problem, parse_override, read_document
 
 ENV: Final = "TOCSIN_CONFIG"
 DEFAULT_FILE: Final = Path("tocsin.yaml")

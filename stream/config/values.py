@@ -5,36 +5,13 @@ from __future__ import annotations
 import difflib
 import re
 from datetime import date
-from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
+from typing import Any, get_type_hints
 
 import msgspec
 import yaml
 from msgspec import inspect
 
-if TYPE_CHECKING:
-    from stream.config.yaml_lines import Document
-
-
-class Problem(NamedTuple):
-    """One mistake; ``path`` such as ``worker.batch_interval_ms``, ``line`` in the file where it has one."""
-
-    path: str
-    text: str
-    line: int | None = None
-
-    def __str__(self) -> str:
-        where = f"line {self.line}: " if self.line else ""
-        return f"{where}{self.path}{' ' if self.path else ''}{self.text}"
-
-
-class EnvText(str):
-    """Text that came from the environment without quotes: also a number, where one is wanted."""
-
-    __slots__ = ()
-
-
-def child(path: str, key: str) -> str:
-    return f"{path}.{key}" if path else key
+from stream.config.yaml_lines import Document, EnvText, Problem, child
 
 
 def check_struct(data: dict[str, Any], cls: type, path: str, document: Document) -> list[Problem]:

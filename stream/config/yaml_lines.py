@@ -5,15 +5,36 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import yaml
 
 from schemas.config import Config
-from stream.config.values import EnvText, Problem, child
 
 _REFERENCE: Final = re.compile(r"\$\$|\$\{([^}:]*)(?::-([^}]*))?\}")
+
+
+class Problem(NamedTuple):
+    """One mistake; ``path`` such as ``worker.batch_interval_ms``, ``line`` in the file where it has one."""
+
+    path: str
+    text: str
+    line: int | None = None
+
+    def __str__(self) -> str:
+        where = f"line {self.line}: " if self.line else ""
+        return f"{where}{self.path}{' ' if self.path else ''}{self.text}"
+
+
+class EnvText(str):
+    """Text that came from the environment without quotes: also a number, where one is wanted."""
+
+    __slots__ = ()
+
+
+def child(path: str, key: str) -> str:
+    return f"{path}.{key}" if path else key
 
 
 class _Loader(yaml.SafeLoader):
