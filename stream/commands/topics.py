@@ -22,7 +22,7 @@ def show(cfg: config.Config) -> None:
     width = max(map(len, found))
     for wanted in topics.wanted(cfg):
         has = found[wanted.name]
-        state = "missing: `tocsin topics create` makes it" if has is None else f"{has} partitions"
+        state = "missing: `tocsin topics create` makes it" if has is None else _partitions(has)
         if has is not None and has != wanted.partitions:
             state += f" (the configuration says {wanted.partitions}, which counts only when it is created)"
         typer.echo(f"{wanted.name:<{width}}  {state}")
@@ -31,9 +31,12 @@ def show(cfg: config.Config) -> None:
 def create(cfg: config.Config) -> None:
     """Make what is missing and say what was done."""
     for status in asyncio.run(_ask(cfg, topics.ensure(cfg))):
-        typer.echo(
-            f"{status.name}: {'created' if status.created else 'was there'}, {status.partitions} partitions"
-        )
+        done = "created" if status.created else "was there"
+        typer.echo(f"{status.name}: {done}, {_partitions(status.partitions)}")
+
+
+def _partitions(count: int) -> str:
+    return "1 partition" if count == 1 else f"{count} partitions"
 
 
 async def _ask(cfg: config.Config, asking: Awaitable[T]) -> T:
