@@ -2,6 +2,7 @@
 
 import itertools
 import shutil
+import signal
 import urllib.request
 import uuid
 from collections.abc import Iterator
@@ -15,6 +16,9 @@ from stream.local import AlreadyRunningError
 from stream.local.broker import LocalKafka
 from stream.local.clickhouse import LocalClickHouse
 from tests.support import ClickHouseAddress
+
+# Where a shell runs the tests in the background, Ctrl-C is ignored, by what they start as well.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A busy machine is no failure of what is tested.
 settings.register_profile("tocsin", deadline=None)
