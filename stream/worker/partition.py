@@ -234,14 +234,15 @@ class PartitionTask:
         if state is None or producer is None or records[0].offset < state.next_offset:
             raise RuntimeError(f"offset {records[0].offset} came while {self._next_offset} was next")
         pipeline = state.pipeline
+        # Before the first sample: at one a minute, the sample after a mute may be the one that it is for.
+        commands = await self._reader.read(pipeline, state.next_offset)
         decode_started = time.perf_counter()
         samples, dead = await self.compute(pipeline.decode, records)
         decoded_s = time.perf_counter() - decode_started
         outputs = [await self.compute(pipeline.score, part) for part in pipeline.slices(samples)]
         after = state._replace(next_offset=records[-1].offset + 1, told=True)
         adopted = await self._adopter.adopt(pipeline, after.next_offset)
-        commands = await self._reader.read(pipeline, after.next_offset)
-        entries: list[Entry] = [*([] if state.told else [state.began]), *adopted, *commands]
+        entries: list[Entry] = [*([] if state.told else [state.began]), *commands, *adopted]
         commit_started = time.monotonic()
         checkpoint = self._checkpoint(after, outputs, dead, entries, records[-1].timestamp)
         await self._commit(checkpoint, producer, after)

@@ -17,7 +17,7 @@ import structlog
 
 from schemas import config
 from schemas.artifact import ArtifactMessage
-from schemas.journal import Adopted, Began, Entry
+from schemas.journal import Adopted, Began, Entry, Labelled, Muted
 from stream.config import config_hash
 from stream.kafka import Record, TopicPartition, WorkerConsumer
 from stream.refresh.artifacts import MissingArtifactError
@@ -112,7 +112,7 @@ class Restorer:
         pipeline, begin = await self._from_snapshot(newest, first, committed)
         if begin < first:
             return await self._relearn(first, committed, "messages are gone that the state was learned from")
-        later = [e for e in entries if begin < e.next_offset <= committed]
+        later = [e for e in entries if begin < e.next_offset <= committed or _from_here_on(e, begin)]
         try:
             await self._replay(pipeline, begin, committed, later)
         except MissingArtifactError as error:
@@ -248,3 +248,11 @@ class Restorer:
         samples, _dead = await self._hands.compute(pipeline.decode, records)
         for part in pipeline.slices(samples):
             await self._hands.compute(pipeline.learn, part)
+
+
+def _from_here_on(entry: Entry, begin: int) -> bool:
+    """Whether a state at ``begin`` may lack it: commands are followed before a batch, models taken after it.
+
+    Following one again changes nothing.
+    """
+    return entry.next_offset == begin and isinstance(entry, Muted | Labelled)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,8 @@ from stream import kafka as clients
 from stream.kafka import TopicPartition
 from stream.worker import journal
 from stream.worker.pipeline import Pipeline
-from tests.integration.conftest import Kit, Sent, _unpack
+from stream.worker.snapshots import SnapshotStore
+from tests.integration.conftest import Kit, Sent, _rows, _unpack
 
 START_MS = 1_760_000_000_000
 STEP_MS = 300_000
@@ -123,9 +125,62 @@ async def test_a_mute_holds_where_the_journal_says_and_a_replay_repeats_it(kit: 
     assert await journaled(kit, lifted) == entries  # what a restart finds in force is not new
 
 
+async def test_a_mute_holds_for_the_next_sample_of_a_partition_that_was_idle(
+    kit: Kit, tmp_path: Path
+) -> None:
+    """Also for a state from a snapshot of just before."""
+    kit = Kit(
+        msgspec.structs.replace(kit.cfg, snapshots=msgspec.structs.replace(kit.cfg.snapshots, every_ms=100))
+    )
+    folder, sent = tmp_path / "snapshots", 380
+    partition = TopicPartition(kit.cfg.inputs[0].topic, 0)
+    async with kit.worker():
+        await kit.send(telemetry(0, sent))
+        while not any(each.next_offset == sent for each in SnapshotStore(str(folder)).find(partition)):
+            await kit.send(telemetry(sent, sent + 1))
+            sent += 1
+            await asyncio.sleep(0.5)
+        assert sent < 400
+        shutil.copytree(folder, tmp_path / "before")
+        await command(kit, mute(300, 600))
+        await heard_by_another_partition(kit)
+        await kit.send(telemetry(sent, 450))
+        events = await kit.events(1)
+    assert {event.muted_by for event in events} == {"m"}
+    entries = await journaled(kit, bool)
+    assert [entry.next_offset for entry in entries] == [sent]
+
+    shutil.rmtree(folder)
+    shutil.move(tmp_path / "before", folder)
+    async with kit.worker():
+        await kit.send(telemetry(450, 800))
+        expected = await one_running(kit, entries)
+        found = await kit.read(kit.cfg.topics.scores.name, lambda r: len(of_cpu(r)) >= len(expected), 0.5)
+    assert of_cpu(found) == expected
+
+
+async def heard_by_another_partition(kit: Kit) -> None:
+    """Send samples of another series until the worker follows the command there."""
+    async with asyncio.timeout(DEADLINE_S):
+        for minute in itertools.count():
+            point = {"metric": "other", "ts": START_MS + minute * 60_000, "value": 1.0 + minute % 7}
+            await kit.send([Sent(msgspec.json.encode(point), 1)])
+            found = await journal.read(kit.cfg, TopicPartition(kit.cfg.inputs[0].topic, 1))
+            if any(isinstance(entry, Muted) for entry in found):
+                return
+            await asyncio.sleep(0.1)
+
+
+def of_cpu(records: Sequence[Any]) -> list[Any]:
+    return [row for record in records for row in _rows(record) if row[0].startswith("cpu")]
+
+
 async def one_running(kit: Kit, entries: list[Entry]) -> list[Any]:
     """The rows of an engine that applies entries at their offsets."""
-    records = await kit.read(kit.cfg.inputs[0].topic, lambda r: len(r) == 800, 0.0)
+    sent = await kit.read(
+        kit.cfg.inputs[0].topic, lambda found: sum(each.partition == 0 for each in found) == 800, 0.0
+    )
+    records = [record for record in sent if record.partition == 0]
     pipeline = Pipeline(kit.cfg, kit.cfg.inputs[0])
     rows: list[Any] = []
     for record in records:
