@@ -118,11 +118,15 @@ class Stack:
 
     def start(self, say: Callable[[str], None]) -> None:
         """Start all; ``say`` hears what is being done. On failure what has been started is stopped."""
+        parts = [part for part in (self.kafka, self.clickhouse) if part is not None]
         try:
+            # First what a killed parent has left, which holds the ports; again in order.
+            self._together([service.child.acquire for service in self.all])
+            self._together([part.child.acquire for part in parts])
             for service in self.fronts:
                 require_free_port(int(service.url.rpartition(":")[2]), f"`tocsin {service.child.name}`")
             say("Kafka and ClickHouse start")
-            self._together([part.start for part in (self.kafka, self.clickhouse) if part is not None])
+            self._together([part.start for part in parts])
             say("topics are created")
             asyncio.run(topics.ensure(self.cfg))
             say(f"{', '.join(service.child.name for service in self.all)} start")

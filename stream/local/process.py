@@ -180,7 +180,7 @@ class Child:
                 self._process.wait(timeout_s)
             except subprocess.TimeoutExpired:
                 self.kill()
-        self._pid_path.unlink(missing_ok=True)
+        self._forget()
         self.release()
 
     def kill(self) -> None:
@@ -188,7 +188,12 @@ class Child:
         if self._process is not None and self.alive:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait(_KILL_S)
-        self._pid_path.unlink(missing_ok=True)
+        self._forget()
+
+    def _forget(self) -> None:
+        """Remove the file that names the child; while the folder is another's, so is the file."""
+        if self._lock is not None:
+            self._pid_path.unlink(missing_ok=True)
 
     def log_tail(self, lines: int = 15) -> str:
         """The last lines the child wrote."""
