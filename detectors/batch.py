@@ -164,7 +164,7 @@ def series_of(history: History, least: int) -> tuple[I64, F64]:
 
     Raises `FitError` for fewer than ``least`` of them, for infinities and for a series that stands still.
     """
-    values = history.values.reshape(len(history.ts_ms), -1)[:, 0]
+    values = history.values.reshape(len(history.ts_ms), -1)[:, 0] if len(history.ts_ms) else np.zeros(0)
     known = ~np.isnan(values)
     ts_ms, values = history.ts_ms[known], values[known]
     if len(values) < least:

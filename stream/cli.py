@@ -105,7 +105,9 @@ def demo(
 @app.command()
 def worker(config: ConfigOption = None, overrides: SetOption = None) -> None:
     """Score telemetry: a member of the consumer group, until SIGTERM or Ctrl-C."""
-    _run("worker", "stream.worker.worker", _load(config, overrides))
+    from stream.commands.check_config import checked
+
+    _run("worker", "stream.worker.worker", checked(config, overrides or []).config)
 
 
 @app.command()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from datetime import UTC, datetime
 from fnmatch import fnmatchcase
@@ -49,13 +48,12 @@ async def read(
     await consumer.start()
     try:
         consumer.assign(partitions)
-        kept: deque[Told] = deque(maxlen=last)
         ends = await consumer.end_offsets(partitions)
         await _begin(consumer, partitions, ends, last)
-        async for told in _until(consumer, partitions, ends):
-            if fnmatchcase(told.event.series, series):
-                kept.append(told)
-        for told in sorted(kept, key=lambda t: (t.event.detected_ms, t.event.series, t.event.revision)):
+        there = _until(consumer, partitions, ends)
+        kept = [told async for told in there if fnmatchcase(told.event.series, series)]
+        kept.sort(key=lambda t: (t.event.detected_ms, t.event.series, t.event.revision))
+        for told in kept if last is None else kept[max(0, len(kept) - last) :]:
             yield told
         while follow:
             for told in await _fetch(consumer):

@@ -14,15 +14,20 @@ from stream.config.yaml_lines import Problem
 
 def run(path: Path | None, overrides: list[str], *, show: bool) -> None:
     """Raises `ConfigError` with every problem."""
-    loaded = loader.load(path, overrides)
-    source = str(loaded.path or "configuration")
-    problems = [*_detectors(loaded.config), *_formats(loaded.config)]
-    if problems:
-        raise loader.ConfigError(source, problems)
+    loaded = checked(path, overrides)
     if show:
         typer.echo(loader.shown(loaded.config), nl=False)
-    where = source if loaded.path else "no file, the defaults"
+    where = str(loaded.path) if loaded.path else "no file, the defaults"
     typer.echo(f"{where}: fine (hash {loader.config_hash(loaded.config)})", err=show)
+
+
+def checked(path: Path | None, overrides: list[str]) -> loader.Loaded:
+    """A configuration with which a worker starts; raises `ConfigError` with every problem."""
+    loaded = loader.load(path, overrides)
+    problems = [*_detectors(loaded.config), *_formats(loaded.config)]
+    if problems:
+        raise loader.ConfigError(str(loaded.path or "configuration"), problems)
+    return loaded
 
 
 def _detectors(cfg: Config) -> list[Problem]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from schemas.control import Command, Mute
 
 _UNITS: Final = {"s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000, "w": 7 * 86_400_000}
+_LABEL: Final = re.compile(r"([A-Za-z_]\w*)=([^=\"{}]*)")
 _LENGTH: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 
 Config = Annotated[Path | None, typer.Option("--config", "-c", help="The YAML file.", show_default=False)]
@@ -59,6 +60,9 @@ def mute(
     from stream.control.commanding import now_ms, someone
 
     cfg = _load(config, overrides)
+    if bare := _LABEL.fullmatch(matcher):
+        meant = f'{{{bare[1]}="{bare[2]}"}}'
+        raise UserError(f"{matcher} names a metric; for series with that label write '{meant}'")
     _zone(timezone)
     if calendar is not None:
         if from_ or until or for_ or repeat or name:
@@ -201,12 +205,13 @@ def change(
     )
     opened = commanding.of_change(told, cfg.changes)
     effect = "mutes nothing" if opened is None else f"mutes {opened.matcher}  {_when(opened)}"
+    lifting = f"  (`tocsin unmute {opened.mute_id}` lifts it)" if opened is not None and not dry_run else ""
     if not dry_run:
         try:
             _run(cfg, lambda c: commanding.tell(c, told))
         except ValueError as error:
             raise UserError(str(error)) from None
-    typer.echo(f"{told.change_id}  {effect}{'  (not sent)' if dry_run else ''}")
+    typer.echo(f"{told.change_id}  {effect}{lifting}{'  (not sent)' if dry_run else ''}")
 
 
 def _previewed(cfg: schema.Config, anomaly_id: str, verdict: Any) -> Any:

@@ -99,7 +99,7 @@ def _write(
         _need_matplotlib(plot)
         rows = _keep(rows, kept)
     try:
-        count, anomalies = write(rows, sys.stdout) if output is None else write_file(rows, output)
+        summary = write(rows, sys.stdout) if output is None else write_file(rows, output)
     except OSError as error:
         if output is None or isinstance(error, BrokenPipeError):
             raise
@@ -109,8 +109,16 @@ def _write(
 
         draw(kept, title, plot)
     if output is not None or plot is not None:
-        found = "1 anomaly" if anomalies == 1 else f"{anomalies} anomalies"
-        typer.echo(f"{count:,} rows scored, {found}", err=True)
+        found = "1 anomaly" if summary.anomalies == 1 else f"{summary.anomalies} anomalies"
+        typer.echo(f"{summary.rows:,} rows, {summary.scored:,} scored, {found}", err=True)
+    if summary.rows and not summary.scored:
+        typer.echo("No row has a score: a series is scored once it has engine.warm_up_samples.", err=True)
+    if summary.behind:
+        typer.echo(
+            f"{summary.behind:,} rows are not later than one before them: a late row is scored and not "
+            "learned, a second one of the same time is ignored. Sort the file; series apart, each by itself.",
+            err=True,
+        )
 
 
 def _keep(

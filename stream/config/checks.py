@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
+import fsspec
+
 from detectors import registry
 from detectors.calendar import clock_changes, public_holidays
 from schemas.config import Config, DetectorConfig, Group, Policy, RefreshRule
@@ -24,6 +26,7 @@ def cross_checks(config: Config, document: Document) -> list[Problem]:
     found = [
         *_names(config),
         *_topics(config),
+        *_addresses(config),
         *_timeouts(config),
         *_security(config),
         *_engine(config),
@@ -64,6 +67,21 @@ def _topics(config: Config) -> Iterator[tuple[str, str]]:
     for path, name in (outputs | inputs).items():
         if count[name] > 1:
             yield path, f"names the topic {name!r}, which stands {count[name]} times: each needs its own"
+
+
+def _addresses(config: Config) -> Iterator[tuple[str, str]]:
+    for address in config.kafka.bootstrap_servers.split(","):
+        host, _, port = address.strip().rpartition(":")
+        if not host or not port.isdecimal() or not 0 < int(port) < 65536:
+            yield "kafka.bootstrap_servers", f"{address.strip()!r} is not host:port, as broker1:9092"
+    if "://" in config.clickhouse.host:
+        yield "clickhouse.host", f"is a name or an address, not a URL as {config.clickhouse.host!r}"
+    scheme, remote, _ = config.snapshots.url.partition("://")
+    if remote:
+        try:
+            fsspec.get_filesystem_class(scheme)
+        except (ImportError, ValueError) as error:
+            yield "snapshots.url", f"{config.snapshots.url!r} cannot be opened: {error}"
 
 
 def _timeouts(config: Config) -> Iterator[tuple[str, str]]:

@@ -51,6 +51,15 @@ class Row(NamedTuple):
     anomaly_id: str
 
 
+class Summary(NamedTuple):
+    """Of a file: rows, those with a score, anomalies, and rows whose time is not after all before them."""
+
+    rows: int
+    scored: int
+    anomalies: int
+    behind: int
+
+
 class Given(NamedTuple):
     """A row of the input; ``number`` is NaN for a gap."""
 
@@ -172,31 +181,35 @@ class _Scorer:
             yield Row(row.ts_ms, row.number, score, level, expected, lower, upper, alert, anomaly_id)
 
 
-def write(rows: Iterator[tuple[tuple[str, str], Row]], out: TextIO) -> tuple[int, int]:
-    """Write CSV with the `COLUMNS`; returns the number of rows and of anomalies."""
+def write(rows: Iterator[tuple[tuple[str, str], Row]], out: TextIO) -> Summary:
+    """Write CSV with the `COLUMNS`."""
     writer = csv.writer(out, lineterminator="\n")
-    count, anomalies = 0, set()
+    count = scored = behind = 0
+    newest_ms, anomalies = -sys.maxsize, set()
     first = list(islice(rows, 1))  # a file that cannot be read leaves no header behind
     writer.writerow(COLUMNS)
     for texts, row in chain(first, rows):
         numbers = [_text(x) for x in (row.score, row.level, row.expected, row.lower, row.upper)]
         writer.writerow([*texts, *numbers, int(row.alert), row.anomaly_id])
         count += 1
+        scored += not math.isnan(row.score)
+        behind += row.ts_ms <= newest_ms
+        newest_ms = max(newest_ms, row.ts_ms)
         if row.anomaly_id:
             anomalies.add(row.anomaly_id)
-    return count, len(anomalies)
+    return Summary(count, scored, len(anomalies), behind)
 
 
-def write_file(rows: Iterator[tuple[tuple[str, str], Row]], path: Path) -> tuple[int, int]:
+def write_file(rows: Iterator[tuple[tuple[str, str], Row]], path: Path) -> Summary:
     """Write a file that appears only when it is complete."""
     part = path.with_name(f"{path.name}.part")
     try:
         with part.open("w", encoding="utf-8", newline="") as out:
-            counts = write(rows, out)
+            summary = write(rows, out)
         part.replace(path)
     finally:
         part.unlink(missing_ok=True)
-    return counts
+    return summary
 
 
 def _text(number: float) -> str:

@@ -114,6 +114,7 @@ def read_csv(
     with Table.open(path, meter) as table:
         layout = _Layout(table, columns, labels)
         gather = _Gather()
+        newest: dict[int, int] = {}  # milliseconds, by place
         for line, fields in table:
             ts_ms = table.time(line, fields[layout.time])
             for at in layout.values:
@@ -121,6 +122,9 @@ def read_csv(
                 place = gather.place(key)
                 if place is None:
                     place = gather.name(key, layout.series(line, fields, at))
+                if layout.unused and newest.get(place, -1) >= ts_ms:
+                    raise table.error(line, layout.apart())
+                newest[place] = ts_ms
                 gather.add(place, ts_ms, table.value(line, fields[at]))
             if len(gather) >= chunk:
                 yield gather.take()
@@ -142,6 +146,16 @@ class _Layout:
             names = ", ".join(table.header[at] for at in self.values)
             raise UserError(f"--metric names one series, but {table.path} has several value columns: {names}")
         self._metric = columns.metric
+        used = {self.time, *self.naming, *self.values}
+        self.unused = [] if columns.values else [n for at, n in enumerate(table.header) if at not in used]
+        """Columns that nobody asked for, nor to do without."""
+
+    def apart(self) -> str:
+        """What to do about rows that look like several series in one."""
+        return (
+            f"the time is not after that of the row before: do series differ in {' or '.join(self.unused)}? "
+            "Then name it with --label-column or --series-column; else say --value-column value"
+        )
 
     def _find_name(self, columns: Columns) -> int | None:
         if columns.series is not None:

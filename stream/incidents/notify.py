@@ -316,4 +316,5 @@ async def run(
 
 def main(cfg: config.Config) -> None:
     """Run a relay as this process, until SIGTERM or SIGINT."""
+    kafka.quiet()
     until_signal(lambda stop: run(cfg, stop))

@@ -7,6 +7,7 @@ import contextlib
 import logging
 import ssl
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Final, NamedTuple, Protocol
 
 import aiokafka
@@ -115,14 +116,21 @@ async def stop(*clients: Any) -> None:
 
 
 def quiet() -> None:
-    """Drop aiokafka's warnings of retries that are the ordinary course of transactions.
+    """Drop aiokafka's warnings of retries that are in the ordinary course of things.
 
     A broker that still completes the last transaction answers a produce request of the next one with
-    NotEnoughReplicas, and the request is sent again: several times a second under load.
+    NotEnoughReplicas, and the request is sent again: several times a second under load. One that starts
+    makes the topic of offsets first, and has no coordinator for a group until then.
     """
-    logging.getLogger("aiokafka.producer.sender").addFilter(
-        lambda record: "NotEnoughReplicasError" not in record.getMessage()
-    )
+    for name, error in (
+        ("aiokafka.producer.sender", "NotEnoughReplicasError"),
+        ("aiokafka.consumer.group_coordinator", "GroupCoordinatorNotAvailableError"),
+    ):
+        logging.getLogger(name).addFilter(partial(_other_than, error))
+
+
+def _other_than(error: str, record: logging.LogRecord) -> bool:
+    return error not in record.getMessage()
 
 
 def consumer(kafka: config.Kafka, *topics: str, group_id: str | None = None, **options: Any) -> Any:
@@ -157,7 +165,7 @@ def producer(kafka: config.Kafka, **options: Any) -> Any:
 def connection(kafka: config.Kafka) -> dict[str, Any]:
     """Options of every aiokafka client: address, name and security."""
     options: dict[str, Any] = {
-        "bootstrap_servers": kafka.bootstrap_servers.split(","),
+        "bootstrap_servers": [each.strip() for each in kafka.bootstrap_servers.split(",")],
         "client_id": kafka.client_id,
         "security_protocol": kafka.security_protocol,
     }

@@ -31,7 +31,7 @@ from stream import metrics as m
 from stream import topics
 from stream.control import commanding, muting
 from stream.incidents.process import IncidentProcess
-from stream.kafka import connection
+from stream.kafka import connection, quiet
 from stream.kafka.following import committed
 from stream.refresh import artifacts
 from stream.refresh.timetable import Due, Timetable, residuals
@@ -283,7 +283,7 @@ def application(cfg: config.Config) -> Any:
     """An unstarted Faust app: no web server, no tables, no topics of its own."""
     return faust.App(
         cfg.refresh.group_id,
-        broker=[f"kafka://{address}" for address in cfg.kafka.bootstrap_servers.split(",")],
+        broker=[f"kafka://{address.strip()}" for address in cfg.kafka.bootstrap_servers.split(",")],
         broker_credentials=_credentials(cfg.kafka),
         web_enabled=False,
         topic_disable_leader=True,
@@ -344,4 +344,5 @@ async def run(
 
 def main(cfg: config.Config) -> None:
     """Run a coordinator as this process, until SIGTERM or SIGINT."""
+    quiet()
     until_signal(lambda stop: run(cfg, stop))

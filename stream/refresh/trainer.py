@@ -252,4 +252,5 @@ async def run(
 
 def main(cfg: config.Config) -> None:
     """Run a trainer as this process, until SIGTERM or SIGINT."""
+    kafka.quiet()
     until_signal(lambda stop: run(cfg, stop))

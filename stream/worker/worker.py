@@ -77,7 +77,10 @@ class Worker:
 
         ``started`` is called when the metrics are served and the group has been joined.
         """
-        await topics.ensure(self._cfg)
+        inputs = {source.topic for source in self._cfg.inputs}
+        for status in await topics.ensure(self._cfg):
+            if status.created and status.name in inputs:  # or its name is wrong, and nobody will send there
+                log.warning("input topic was not there: created", topic=status.name)
         where = self._cfg.metrics
         endpoint = m.Endpoint(self._metrics, where.host, where.worker_port, self._not_live, self._not_ready)
         consumer = WorkerConsumer(self._cfg.kafka, self._cfg.worker, self)

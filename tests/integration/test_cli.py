@@ -18,6 +18,7 @@ from stream.formats.columnar import Columnar
 from stream.kafka.partitioner import partition_of
 
 TELEMETRY = Path(__file__).resolve().parents[2] / "examples" / "redlab" / "telemetry.csv.gz"
+LOAD = (str(TELEMETRY), "--value-column", "web_response")
 
 
 def tocsin(*arguments: str, status: int = 0, text: str | None = None) -> subprocess.CompletedProcess[str]:
@@ -171,7 +172,10 @@ def test_a_worker_scores_what_was_produced_and_tail_shows_it(options, tmp_path):
         (["score", "-", "--plot", "p.gif"], "must end with .png"),
         (["score", str(TELEMETRY), "--detector", "prophet"], "give either --model or --train-until"),
         (["fit", str(TELEMETRY), "--detector", "large", "-o", "x"], "there is nothing to fit"),
+        (["score", *LOAD, "--detector", "iforest", "--train-until", "2001-01-01"], "0 samples of history"),
+        (["mute", "host=web1", "--for", "1h"], """write '{host="web1"}'"""),
         (["check-config", "--set", "kafka.bootstrap=x"], "did you mean bootstrap_servers?"),
+        (["worker", "--set", "engine.detectors[0].params.foo=1"], "large has no parameter 'foo'"),
         (["up", "--set", "kafka.bootstrap_servers=broker.example:9092"], "--no-kafka"),
         (["sink", "--set", "clickhouse.enabled=false"], "nothing for a sink to do"),
         (["tail", "--set", "kafka.bootstrap_servers=127.0.0.1:1"], "no Kafka answers at 127.0.0.1:1"),
@@ -216,3 +220,23 @@ def test_the_command_starts_without_the_heavy_libraries():
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_a_summary_says_how_many_rows_have_a_score_and_how_many_are_out_of_order(tmp_path):
+    times = [1_700_000_000 + 60 * at for at in range(200)]
+    times[150] = times[140]
+    text = "time,value\n" + "".join(f"{time},{at % 7}\n" for at, time in enumerate(times))
+    said = tocsin("score", "-", "-o", str(tmp_path / "out.csv"), text=text).stderr
+    assert re.match(r"200 rows, \d{2,3} scored, 0 anomalies\n1 rows are not later", said)
+    few = tocsin("score", "-", "-o", str(tmp_path / "out.csv"), text="time,value\n1,1\n").stderr
+    assert "No row has a score" in few
+
+
+def test_a_picture_breaks_its_lines_at_holes_and_needs_a_value(tmp_path):
+    picture = str(tmp_path / "p.svg")
+    times = [1_700_000_000 + 60 * (at + 500 * (at >= 150)) for at in range(300)]
+    text = "time,value\n" + "".join(f"{time},{at % 7}\n" for at, time in enumerate(times))
+    tocsin("score", "-", "--plot", picture, text=text)
+    assert "<svg" in Path(picture).read_text()
+    said = tocsin("score", "-", "--plot", picture, text="time,value\n", status=2).stderr
+    assert "there is no row with a value" in said

@@ -143,6 +143,10 @@ PROPHET = (
         ("kafka: {security_protocol: SASL_SSL}", "kafka.sasl_username"),
         ("kafka: {ssl_keyfile: k}", "kafka.ssl_certfile"),
         ("metrics: {sink_port: 9108}", "metrics.sink_port"),
+        ("kafka: {bootstrap_servers: 'a:9092, b'}", "kafka.bootstrap_servers"),
+        ("kafka: {bootstrap_servers: 'a:port'}", "kafka.bootstrap_servers"),
+        ("snapshots: {url: 'nosuch://bucket'}", "snapshots.url"),
+        ("clickhouse: {host: 'http://x'}", "clickhouse.host"),
         ("clickhouse: {dsn: 'http://x'}", "clickhouse.dsn"),
     ],
 )

@@ -89,6 +89,7 @@ def test_timeslices_are_keyed_by_application_and_sent_as_they_are(tmp_path):
         ('ts,value\n1,"1\n', "line 2: unexpected end of data"),
         ("ts,a{\n1,1\n", "line 2: metric name"),
         ("ts\n1\n", "no column with values"),
+        ("ts,host,value\n1,a,1\n1,b,1\n", "line 3: the time is not after that of the row before"),
     ],
 )
 def test_a_bad_csv_file_is_told_with_its_line(tmp_path, text, said):
