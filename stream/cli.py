@@ -76,7 +76,7 @@ def up(
         bool, typer.Option(help="Start the embedded ClickHouse; else use clickhouse.host.")
     ] = True,
 ) -> None:
-    """Run everything on this machine: Kafka, ClickHouse, worker and sink, until Ctrl-C."""
+    """Run everything but notify on this machine, with a Kafka and a ClickHouse, until Ctrl-C."""
     from stream import up as command
 
     command.run(

@@ -115,8 +115,8 @@ def _write(
         typer.echo("No row has a score: a series is scored once it has engine.warm_up_samples.", err=True)
     if summary.behind:
         typer.echo(
-            f"{summary.behind:,} rows are not later than one before them: a late row is scored and not "
-            "learned, a second one of the same time is ignored. Sort the file; series apart, each by itself.",
+            f"Not later than a row before them: {summary.behind:,} rows. A late one is scored, not learned; "
+            "a second one of the same time is ignored. Sort the file; several series go into several files.",
             err=True,
         )
 

@@ -21,6 +21,9 @@ PAST_MS: Final = 30 * DAY_MS
 MARGIN: Final = 1.001
 """Of the peak score that should not alert any more: just above it."""
 
+LEAST_SHARE: Final = 0.01
+"""Of the alert budget in force: a series with less would in effect never alert again."""
+
 SPARE_MS: Final = 600_000
 """A proposed window begins and ends so much earlier and later than the anomaly, at least."""
 
@@ -131,6 +134,13 @@ def _less_sensitive(client: Client, engine: config.Engine, labelled: Found, past
     policy = policy_of(engine, labelled.series)
     budget = (policy.alert_budget if policy is not None else None) or engine.alert_budget
     proposed = budget_without(labelled.peak_score, budget, per_day)
+    if proposed < LEAST_SHARE * budget:
+        change = (
+            f"It proposes nothing: a score of {labelled.peak_score:.1f} is so rare that an alert budget "
+            f"without it, {proposed:g} false alarms a day, would silence the series.\n"
+            "Where such values are harmless, give the series a policy with normal_min or normal_max."
+        )
+        return Preview(change, [], [])
     match = labelled.series.replace("'", "''")
     change = (
         f"It proposes a lower alert budget for the series ({proposed:g} false alarms a day instead of "

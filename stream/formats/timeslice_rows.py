@@ -88,7 +88,10 @@ class RowReader:
             raise RejectedError(Reason.NOT_TEXT, str(error)) from None
         if len(fields) != len(COLUMNS):
             reason = Reason.BAD_SHAPE if len(fields) > 1 else Reason.NOT_PARSED
-            raise RejectedError(reason, f"a timeslice row has {len(COLUMNS)} columns, this {len(fields)}")
+            what = "" if len(fields) > 1 else "no JSON, and no timeslice row: "
+            raise RejectedError(
+                reason, f"{what}a timeslice row has {len(COLUMNS)} columns, this {len(fields)}"
+            )
         ts_ms = self._ts_ms(fields[_POINT], latest_ms)
         name, scope = fields[_NAME], fields[_SCOPE]
         if name not in (HTTP, APDEX, ERRORS) or scope not in ("", "\\N"):

@@ -227,7 +227,7 @@ def test_a_summary_says_how_many_rows_have_a_score_and_how_many_are_out_of_order
     times[150] = times[140]
     text = "time,value\n" + "".join(f"{time},{at % 7}\n" for at, time in enumerate(times))
     said = tocsin("score", "-", "-o", str(tmp_path / "out.csv"), text=text).stderr
-    assert re.match(r"200 rows, \d{2,3} scored, 0 anomalies\n1 rows are not later", said)
+    assert re.match(r"200 rows, \d{2,3} scored, 0 anomalies\nNot later than a row before them: 1 rows", said)
     few = tocsin("score", "-", "-o", str(tmp_path / "out.csv"), text="time,value\n1,1\n").stderr
     assert "No row has a score" in few
 

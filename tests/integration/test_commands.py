@@ -173,7 +173,7 @@ def month() -> list[AnomalyEvent]:
 async def test_a_label_shows_what_it_proposes_and_is_a_row(desk: Desk) -> None:
     client = Client.connect(desk.cfg.clickhouse)
     migrations.apply(client, desk.cfg.clickhouse)
-    stamps = [START_MS + 27 * DAY_MS + minute * 60_000 for minute in range(1441)]
+    stamps = [START_MS + day * DAY_MS + minute * 60_000 for day in (17, 27) for minute in range(1441)]
     insert_samples(client, 'cpu{service="shop"}', stamps, [1.0] * len(stamps))
     client.close()
     await desk.send(desk.cfg.topics.anomalies.name, month())
@@ -188,6 +188,10 @@ async def test_a_label_shows_what_it_proposes_and_is_a_row(desk: Desk) -> None:
         assert "0.014 false alarms a day instead of 0.1" in said
         assert "Of the 6 anomalies of the series in the past 30 days it would have kept back 5, 0 of" in said
         assert "peak 3.00" not in said
+        said = await asyncio.to_thread(desk.says, "label", "a18", "false", "--yes")
+        assert "a score of 3.0 is so rare" in said
+        assert "normal_min" in said
+        await asyncio.to_thread(desk.says, "label", "a18", "true", "--yes")
         said = await asyncio.to_thread(desk.says, "label", "a21", "expected", "--yes")
         assert "--for 25m --repeat FREQ=WEEKLY" in said
         assert "it would have kept back 4, 0 of them labelled true" in said
