@@ -97,6 +97,9 @@ async def find_in_file(
     state: Shared,
     file: Annotated[UploadFile, File(description="CSV with a header: a time column and columns of numbers.")],
     request: Annotated[str, Form(description="The JSON of POST /find, without data_source.")],
+    timestamp_column: Annotated[
+        str | None, Form(max_length=1024, description="Else timestamp, time, ts, ...")
+    ] = None,
     format: Format = "json",  # noqa: A002
     accept: Accept = "*/*",
     wait_ms: Wait = None,
@@ -109,7 +112,7 @@ async def find_in_file(
         copy.write(await file.read())
         copy.flush()
         frame = await asyncio.to_thread(
-            from_csv, copy.name, file.filename or "file.csv", state.cfg.console.max_rows
+            from_csv, copy.name, file.filename or "file.csv", state.cfg.console.max_rows, timestamp_column
         )
     return await _ask(asked, sources.Source(frame), state, format, accept, wait_ms)
 

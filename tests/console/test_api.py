@@ -113,6 +113,12 @@ async def test_a_file_is_the_source(api: httpx.AsyncClient) -> None:
         data={"request": json.dumps({"models": ["large"]})},
     )
     assert "load.csv, line 2: 'yesterday' is not ISO 8601" in problem(bad, 400)
+    named = {"file": ("load.csv", text.replace("time", "moment", 1))}
+    form = {"request": json.dumps({"models": ["large"]})}
+    reply = await api.post("/find/file", data=form, files=named)
+    assert "'moment', 'load', 'host' with timestamp_column" in problem(reply, 400)
+    reply = await api.post("/find/file", data=form | {"timestamp_column": "moment"}, files=named)
+    assert reply.json()["large"]["points"] == points
 
 
 async def test_prophet_finds_the_outage_in_the_month_of_the_example(api: httpx.AsyncClient) -> None:
