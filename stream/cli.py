@@ -267,7 +267,8 @@ def tail(
         cfg, last=None if from_beginning else last, follow=follow, series=series, as_json=as_json, color=color
     )
     if count == 0 and not as_json:
-        typer.echo(f"No anomalies on {cfg.topics.anomalies.name} yet.", err=True)
+        those = "" if series == "*" else f" of a series like {series!r} (a pattern, such as 'web_*')"
+        typer.echo(f"No anomalies{those} on {cfg.topics.anomalies.name} yet.", err=True)
 
 
 app.command()(score)

@@ -158,7 +158,7 @@ def _read_stored(
 ) -> list[Labelled]:
     from stream.files.labelled import read_range
     from stream.files.tables import parse_time
-    from stream.store.clickhouse import Client, UnavailableError
+    from stream.store.clickhouse import Client, UnavailableError, no_clickhouse
 
     if series is None or start is None or end is None:
         raise UserError("--series needs --from and --to, such as --from 2024-04-15 --to 2024-05-16")
@@ -175,7 +175,7 @@ def _read_stored(
         finally:
             client.close()
     except UnavailableError as error:
-        raise UserError(str(error)) from error
+        raise no_clickhouse(error) from error
 
 
 def _replay(compared: Sequence[Configuration], found: Sequence[Labelled]) -> list[list[Replayed]]:

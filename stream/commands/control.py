@@ -218,7 +218,7 @@ def _previewed(cfg: schema.Config, anomaly_id: str, verdict: Any) -> Any:
     import contextlib
 
     from stream.control import verdicts
-    from stream.store.clickhouse import Client, UnavailableError
+    from stream.store.clickhouse import Client, UnavailableError, no_clickhouse
 
     if not cfg.clickhouse.enabled:
         raise UserError("the anomaly is looked up in ClickHouse, and clickhouse.enabled is false")
@@ -227,7 +227,7 @@ def _previewed(cfg: schema.Config, anomaly_id: str, verdict: Any) -> Any:
             found = verdicts.anomaly(client, anomaly_id)
             return found, verdicts.preview(client, cfg.engine, found, verdict)
     except UnavailableError as error:
-        raise UserError(str(error)) from None
+        raise no_clickhouse(error) from None
 
 
 def _from_calendar(path: Path, matcher: str, timezone: str, *, learn: bool, by: str) -> list[Mute]:

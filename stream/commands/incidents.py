@@ -53,7 +53,7 @@ def incidents(
 
 def stored(cfg: schema.ClickHouse, last: int, *, only_open: bool = False) -> list[dict[str, Any]]:
     """The newest revision of the newest incidents, newest first, without those that others took over."""
-    from stream.store.clickhouse import Client, UnavailableError
+    from stream.store.clickhouse import Client, UnavailableError, no_clickhouse
 
     if not cfg.enabled:
         raise UserError("incidents are read from ClickHouse, and clickhouse.enabled is false")
@@ -66,7 +66,7 @@ def stored(cfg: schema.ClickHouse, last: int, *, only_open: bool = False) -> lis
                 {"last": last},
             )
     except UnavailableError as error:
-        raise UserError(str(error)) from None
+        raise no_clickhouse(error) from None
     found = [dict(zip(_FIELDS, row, strict=True)) for row in rows]
     for each in found:
         each["members"] = [_member(member) for member in each["members"]]

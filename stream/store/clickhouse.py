@@ -89,6 +89,11 @@ class UnavailableError(Exception):
         self.cause = cause
 
 
+def no_clickhouse(error: UnavailableError) -> UserError:
+    """For a command that cannot wait."""
+    return UserError(f"{error}: start one with `tocsin up`, or set clickhouse.host and clickhouse.port")
+
+
 class RefusedError(UserError):
     """ClickHouse will not do it, however often it is asked; ``code`` is its number for the reason."""
 

@@ -180,6 +180,7 @@ def test_a_worker_scores_what_was_produced_and_tail_shows_it(options, tmp_path):
         (["sink", "--set", "clickhouse.enabled=false"], "nothing for a sink to do"),
         (["tail", "--set", "kafka.bootstrap_servers=127.0.0.1:1"], "no Kafka answers at 127.0.0.1:1"),
         (["worker", "--set", "kafka.bootstrap_servers=127.0.0.1:1"], "no Kafka answers at 127.0.0.1:1"),
+        (["incidents", "--set", "clickhouse.port=1"], "start one with `tocsin up`"),
     ],
 )
 def test_a_mistake_is_a_sentence_and_status_2(arguments, said):
