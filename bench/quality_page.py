@@ -230,8 +230,8 @@ def _speed(speed: dict[str, float]) -> str:
             ["", "measured"],
             [
                 ["ns a sample, whole engine", f"{speed['ns_per_sample']:,.0f}"],
-                ["bytes of state a series, without the raw window", f"{speed['state_bytes']:,.0f}"],
-                ["bytes of raw window a series", f"{speed['window_bytes']:,.0f}"],
+                ["bytes of state a series, without the times kept", f"{speed['state_bytes']:,.0f}"],
+                ["bytes of times kept a series", f"{speed['window_bytes']:,.0f}"],
             ],
         )
     )
