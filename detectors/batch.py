@@ -38,6 +38,11 @@ class History(NamedTuple):
     values: F64
     channels: tuple[str, ...] = ()
 
+    @property
+    def columns(self) -> F64:
+        """``values`` with shape (n, channels), also where those of a series came flat."""
+        return np.atleast_2d(self.values.T).T
+
 
 class Artifact(NamedTuple):
     """A fitted model: arrays by name and single facts. Equal artifacts pack to equal bytes."""
@@ -164,7 +169,7 @@ def series_of(history: History, least: int) -> tuple[I64, F64]:
 
     Raises `FitError` for fewer than ``least`` of them, for infinities and for a series that stands still.
     """
-    values = history.values.reshape(len(history.ts_ms), -1)[:, 0] if len(history.ts_ms) else np.zeros(0)
+    values = history.columns[:, 0]
     known = ~np.isnan(values)
     ts_ms, values = history.ts_ms[known], values[known]
     if len(values) < least:

@@ -104,7 +104,7 @@ class MultidimensionalDetector(TablesDetector):
 
 def _usable(history: History) -> F64:
     """The moments (n, channels) with any channel, clipped; raises `FitError` where they make no model."""
-    values = history.values.reshape(len(history.ts_ms), -1)
+    values = history.columns
     if not 1 <= values.shape[1] <= MAX_CHANNELS:
         raise ValueError(f"multidimensional takes 1 to {MAX_CHANNELS} channels, not {values.shape[1]}")
     values = values[~np.isnan(values).all(axis=1)]

@@ -20,6 +20,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
+def brokers(bootstrap_servers: str) -> list[str]:
+    """The addresses of ``kafka.bootstrap_servers``."""
+    return [each.strip() for each in bootstrap_servers.split(",")]
+
+
 def resolve(host: str, port: int) -> list[str]:
     """The IP addresses of a host, as texts in the order of preference; raises ``OSError``."""
     found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)

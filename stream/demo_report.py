@@ -19,17 +19,6 @@ if TYPE_CHECKING:
     from stream.up import Stack
 
 
-class Result(NamedTuple):
-    """What a replay came to: the last line of `--json`."""
-
-    samples: int
-    anomalies: int
-    incidents: int
-    clickhouse_rows: int
-    seconds: float
-    samples_per_s: float
-
-
 STRONGEST: Final = 15
 """Anomalies in the table; the others are counted."""
 
@@ -66,6 +55,17 @@ ORDER BY detector, series, trained_to
 """
 
 _COLORS: Final = {"info": "cyan", "warning": "yellow", "critical": "red"}
+
+
+class Result(NamedTuple):
+    """What a replay came to: the last line of `--json`."""
+
+    samples: int
+    anomalies: int
+    incidents: int
+    clickhouse_rows: int
+    seconds: float
+    samples_per_s: float
 
 
 def show(console: Console, stack: Stack, file: Path, result: Result) -> None:

@@ -57,11 +57,11 @@ def mute(
     import secrets
 
     from schemas.control import Mute
-    from stream.control.commanding import now_ms, someone
+    from stream.control.commanding import now_ms, selecting, someone
 
     cfg = _load(config, overrides)
     if bare := _LABEL.fullmatch(matcher):
-        meant = f'{{{bare[1]}="{bare[2]}"}}'
+        meant = selecting({bare[1]: bare[2]})
         raise UserError(f"{matcher} names a metric; for series with that label write '{meant}'")
     _zone(timezone)
     if calendar is not None:
@@ -205,13 +205,16 @@ def change(
     )
     opened = commanding.of_change(told, cfg.changes)
     effect = "mutes nothing" if opened is None else f"mutes {opened.matcher}  {_when(opened)}"
-    lifting = f"  (`tocsin unmute {opened.mute_id}` lifts it)" if opened is not None and not dry_run else ""
-    if not dry_run:
+    if dry_run:
+        effect += "  (not sent)"
+    else:
+        if opened is not None:
+            effect += f"  (`tocsin unmute {opened.mute_id}` lifts it)"
         try:
             _run(cfg, lambda c: commanding.tell(c, told))
         except ValueError as error:
             raise UserError(str(error)) from None
-    typer.echo(f"{told.change_id}  {effect}{lifting}{'  (not sent)' if dry_run else ''}")
+    typer.echo(f"{told.change_id}  {effect}")
 
 
 def _previewed(cfg: schema.Config, anomaly_id: str, verdict: Any) -> Any:

@@ -8,13 +8,11 @@ from collections.abc import Iterator
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
-import fsspec
-
 from detectors import registry
 from detectors.calendar import clock_changes, public_holidays
 from schemas.config import Config, DetectorConfig, Group, Policy, RefreshRule
 from schemas.matcher import Matcher
-from stream.addresses import is_loopback
+from stream.addresses import brokers, is_loopback
 from stream.config.yaml_lines import Problem
 
 if TYPE_CHECKING:
@@ -70,14 +68,16 @@ def _topics(config: Config) -> Iterator[tuple[str, str]]:
 
 
 def _addresses(config: Config) -> Iterator[tuple[str, str]]:
-    for address in config.kafka.bootstrap_servers.split(","):
-        host, _, port = address.strip().rpartition(":")
+    for address in brokers(config.kafka.bootstrap_servers):
+        host, _, port = address.rpartition(":")
         if not host or not port.isdecimal() or not 0 < int(port) < 65536:
-            yield "kafka.bootstrap_servers", f"{address.strip()!r} is not host:port, as broker1:9092"
+            yield "kafka.bootstrap_servers", f"{address!r} is not host:port, as broker1:9092"
     if "://" in config.clickhouse.host:
         yield "clickhouse.host", f"is a name or an address, not a URL as {config.clickhouse.host!r}"
     scheme, remote, _ = config.snapshots.url.partition("://")
     if remote:
+        import fsspec  # noqa: PLC0415  # a sixth of a second, and most commands have a folder
+
         try:
             fsspec.get_filesystem_class(scheme)
         except (ImportError, ValueError) as error:

@@ -114,7 +114,6 @@ def read_csv(
     with Table.open(path, meter) as table:
         layout = _Layout(table, columns, labels)
         gather = _Gather()
-        newest: dict[int, int] = {}  # milliseconds, by place
         for line, fields in table:
             ts_ms = table.time(line, fields[layout.time])
             for at in layout.values:
@@ -122,9 +121,8 @@ def read_csv(
                 place = gather.place(key)
                 if place is None:
                     place = gather.name(key, layout.series(line, fields, at))
-                if layout.unused and newest.get(place, -1) >= ts_ms:
-                    raise table.error(line, layout.apart())
-                newest[place] = ts_ms
+                if layout.unused:
+                    layout.require_later(line, place, ts_ms)
                 gather.add(place, ts_ms, table.value(line, fields[at]))
             if len(gather) >= chunk:
                 yield gather.take()
@@ -149,13 +147,18 @@ class _Layout:
         used = {self.time, *self.naming, *self.values}
         self.unused = [] if columns.values else [n for at, n in enumerate(table.header) if at not in used]
         """Columns that nobody asked for, nor to do without."""
+        self._newest_ms: dict[int, int] = {}  # by place
 
-    def apart(self) -> str:
-        """What to do about rows that look like several series in one."""
-        return (
-            f"the time is not after that of the row before: do series differ in {' or '.join(self.unused)}? "
-            "Then name it with --label-column or --series-column; else say --value-column value"
-        )
+    def require_later(self, line: int, place: int, ts_ms: int) -> None:
+        """Refuse rows that look like several series in one, which differ in a column that is not used."""
+        if self._newest_ms.get(place, -1) >= ts_ms:
+            raise self._table.error(
+                line,
+                "the time is not after that of the row before: do series differ in "
+                f"{' or '.join(self.unused)}? Then name it with --label-column or --series-column; "
+                "else say --value-column value",
+            )
+        self._newest_ms[place] = ts_ms
 
     def _find_name(self, columns: Columns) -> int | None:
         if columns.series is not None:

@@ -14,6 +14,7 @@ import aiokafka
 from aiokafka.errors import KafkaError
 
 from schemas import config
+from stream.addresses import brokers
 
 REQUEST_TIMEOUT_MS: Final = 20_000
 """One request to a broker. Shorter than a broker's restart breaks transactions that would have survived it;
@@ -165,7 +166,7 @@ def producer(kafka: config.Kafka, **options: Any) -> Any:
 def connection(kafka: config.Kafka) -> dict[str, Any]:
     """Options of every aiokafka client: address, name and security."""
     options: dict[str, Any] = {
-        "bootstrap_servers": [each.strip() for each in kafka.bootstrap_servers.split(",")],
+        "bootstrap_servers": brokers(kafka.bootstrap_servers),
         "client_id": kafka.client_id,
         "security_protocol": kafka.security_protocol,
     }

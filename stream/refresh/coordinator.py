@@ -29,6 +29,7 @@ from schemas.request import Answer, Failed, Fitted, Refit
 from schemas.score import ScoreBatch
 from stream import metrics as m
 from stream import topics
+from stream.addresses import brokers
 from stream.control import commanding, muting
 from stream.incidents.process import IncidentProcess
 from stream.kafka import connection, quiet
@@ -283,7 +284,7 @@ def application(cfg: config.Config) -> Any:
     """An unstarted Faust app: no web server, no tables, no topics of its own."""
     return faust.App(
         cfg.refresh.group_id,
-        broker=[f"kafka://{address.strip()}" for address in cfg.kafka.bootstrap_servers.split(",")],
+        broker=[f"kafka://{address}" for address in brokers(cfg.kafka.bootstrap_servers)],
         broker_credentials=_credentials(cfg.kafka),
         web_enabled=False,
         topic_disable_leader=True,

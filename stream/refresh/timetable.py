@@ -6,7 +6,7 @@ Time is event time, the newest sample of each series, so that a replayed month a
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -179,22 +179,27 @@ class Timetable:
         never come. What is beyond `refresh.max_waiting` is told by the next call that finds room.
         """
         found, waiting = list[Due](), 0
-        for series, watched in self._watched.items():
-            for model in watched.models.values() if watched is not None else ():
-                if self._waits(model, now_s):
-                    waiting += 1
-                elif watched is not None and (trigger := self._trigger(watched, model)) is not None:
-                    until_ms = watched.last_ms + 1
-                    found.append(Due(series, model, until_ms - model.rule.history_ms, until_ms, trigger))
-        self.late = max(0, len(found) + waiting - self._cfg.max_waiting)
-        return heapq.nsmallest(len(found) - self.late, found, _urgency) if self.late else found
+        for series, watched, model in self._all():
+            if self._waits(model, now_s):
+                waiting += 1
+            elif (trigger := self._trigger(watched, model)) is not None:
+                until_ms = watched.last_ms + 1
+                found.append(Due(series, model, until_ms - model.rule.history_ms, until_ms, trigger))
+        now = heapq.nsmallest(max(0, self._cfg.max_waiting - waiting), found, _urgency)
+        self.late = len(found) - len(now)
+        return now
 
     def asked(self, due: Due, request_id: str, now_s: float) -> None:
         due.model.request_id, due.model.asked_s, due.model.wish = request_id, now_s, None
 
     def waiting(self) -> int:
-        found = (w.models.values() for w in self._watched.values() if w is not None)
-        return sum(bool(model.request_id) for models in found for model in models)
+        return sum(bool(model.request_id) for *_, model in self._all())
+
+    def _all(self) -> Iterator[tuple[str, Watched, Model]]:
+        for series, watched in self._watched.items():
+            if watched is not None:
+                for model in watched.models.values():
+                    yield series, watched, model
 
     @staticmethod
     def _waits(model: Model, now_s: float) -> bool:

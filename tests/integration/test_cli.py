@@ -238,6 +238,10 @@ def test_a_picture_breaks_its_lines_at_holes_and_needs_a_value(tmp_path):
     times = [1_700_000_000 + 60 * (at + 500 * (at >= 150)) for at in range(300)]
     text = "time,value\n" + "".join(f"{time},{at % 7}\n" for at, time in enumerate(times))
     tocsin("score", "-", "--plot", picture, text=text)
-    assert "<svg" in Path(picture).read_text()
+    drawn = Path(picture).read_text()
+    assert "<svg" in drawn
+    paths = re.findall(r'<path d="([^"]*)"', drawn)
+    lines = [path for path in paths if path.count("L") > 50 and "z" not in path]  # value, score, level
+    assert [line.count("M") for line in lines] == [2, 2, 2]
     said = tocsin("score", "-", "--plot", picture, text="time,value\n", status=2).stderr
     assert "there is no row with a value" in said
